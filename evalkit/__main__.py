@@ -10,7 +10,7 @@ import shlex
 import shutil
 import signal
 import sys
-from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
+from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -24,10 +24,9 @@ from evalkit.study import FILE, Settings, Study, Value, named
 from evalkit.wording import redacted, visible
 
 if TYPE_CHECKING:
-    from argparse import _ActionsContainer as Container
-
     from _typeshed import SupportsWrite
 
+    from evalkit.answers.evaluation import Role
     from evalkit.benchmark.benchmark import Benchmark
 
 _ABOUT = """Is my fine-tuned model really better?
@@ -83,32 +82,20 @@ _PARSER = _Parser(
 _PARSER.add_argument("--version", action="version", version=f"evalkit {__version__}")
 _COMMANDS = _PARSER.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-Run = Callable[[Namespace], int | None]
-Takes = Callable[["Container"], object]
+Run = Callable[..., int | None]
 
 
-def command(told: str, *takes: Takes) -> Callable[[Run], Run]:
-    """Makes a function, which gives the exit code, the command of its name; they stand in the order of the help."""
+def command(*takes: Callable[[ArgumentParser], object]) -> Callable[[Run], Run]:
+    """Makes a function the command of its name, its docstring the help; it gives the exit code."""
 
     def known(run: Run) -> Run:
-        made = _COMMANDS.add_parser(run.__name__.strip("_"), help=told)
+        made = _COMMANDS.add_parser(run.__name__.strip("_"), help=run.__doc__)
         made.set_defaults(command=run)
         for add in takes:
             add(made)
         return run
 
     return known
-
-
-def either(*takes: Takes) -> Takes:
-    """One of them at most."""
-
-    def add(to: Container) -> None:
-        group = to.add_mutually_exclusive_group()
-        for one in takes:
-            one(group)
-
-    return add
 
 
 def _parameter(text: str) -> tuple[str, Value]:
@@ -139,11 +126,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _main(arguments: Sequence[str] | None) -> int:
-    options = _PARSER.parse_args(arguments)
+    given = vars(_PARSER.parse_args(arguments))
     if isinstance(sys.stdout, io.TextIOWrapper):  # as stderr is: no text ends a run that is done
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        return options.command(options) or 0
+        return given.pop("command")(**given) or 0
     except EvalkitError as why:
         _warn(_as_called(str(why)))
         return 1
@@ -166,69 +153,53 @@ file = partial(argument, type=Path, metavar="FILE")
 number = partial(argument, type=int, metavar="N")
 role = partial(argument, "--as", dest="role", required=True, choices=("base", "fine_tuned"))
 columns = partial(option, "--columns", metavar="WHAT=NAME,...")
+_STUDY = argument("study", help="a folder below data/")
 _FIELDS = columns(help="which field is input, expected, id; an empty name: there is none")
 _COLUMNS = columns(help="of a table, which column holds what")
-_FILTER = option(
-    "--filter", metavar="FILTER_NAME", help="of lm-eval's filters the one that is meant"
-)
+_FILTER = option("--filter", dest="filter_name", help="of lm-eval's filters the one that is meant")
 
 
 @command(
-    "start a study from a test file and two model names",
     argument("study", help="its name: lower-case letters, digits, - and _"),
-    file(
-        "--test",
-        required=True,
-        help="held-out examples: chat JSONL, or what `evalkit convert` reads",
-    ),
+    file("--test", required=True, help="chat JSONL, or what `evalkit convert` reads"),
     option("--base", metavar="MODEL", required=True),
     option("--fine-tuned", metavar="MODEL", required=True),
     _FIELDS,
 )
-def _new(options: Namespace) -> None:
+def _new(study: str, test: Path, base: str, fine_tuned: str, columns: str) -> None:
+    """Start a study from a test file and two model names"""
     from evalkit.report.new import new_study, next_step
 
-    made = new_study(
-        options.study,
-        test=options.test,
-        base=options.base,
-        fine_tuned=options.fine_tuned,
-        columns=options.columns,
-        say=_tell,
-    )
+    made = new_study(study, test=test, base=base, fine_tuned=fine_tuned, columns=columns, say=_tell)
     _tell(_as_called(next_step(made)))
 
 
-@command(
-    "make a test set of a JSON array, a table, another tool's rows or log",
-    argument("file", type=Path),
-    file("--to", required=True, help="chat JSONL"),
-    _FIELDS,
-)
-def _convert(options: Namespace) -> None:
+@command(argument("file", type=Path), file("--to", required=True, help="chat JSONL"), _FIELDS)
+def _convert(file: Path, to: Path, columns: str) -> None:
+    """Make a test set of a JSON array, a table, another tool's rows or log"""
     from evalkit.report.new import convert_file
 
-    _tell(convert_file(options.file, options.to, columns=options.columns))
+    _tell(convert_file(file, to, columns=columns))
 
 
 @command(
-    "look for duplicates, leaks, conflicts and thin slices in a test set",
     argument("test", type=Path, help="chat JSONL"),
     argument("--train", type=Path, help="the training file, to look for leaks"),
     option("--slices", help="metadata fields, comma separated; as study.yaml beside says"),
     option("--cluster", help="metadata field that rows of one source share"),
 )
-def _doctor(options: Namespace) -> int:
+def _doctor(test: Path, train: Path | None, slices: str, cluster: str) -> int:
+    """Look for duplicates, leaks, conflicts and thin slices in a test set"""
     from evalkit.benchmark.doctor import examine
     from evalkit.show import doctor
 
-    declared, train = _declared(options.test)
-    found = examine(
-        options.test,
-        options.train or train,
-        slice_fields=named(options.slices or declared.slice_fields),
-        cluster_field=options.cluster or declared.cluster_field or None,
-    )
+    folder, declared = test.resolve().parent, Settings()
+    if (folder / FILE).is_file():
+        study = Study(name=folder.name, root=folder.parent.parent)
+        if study.path(study.settings.test_file).resolve() == test.resolve():
+            declared, train = study.settings, train or study.named_file(study.settings.train_file)
+    fields, source = named(slices or declared.slice_fields), cluster or declared.cluster_field
+    found = examine(test, train, slice_fields=fields, cluster_field=source or None)
     lines = "\n".join(doctor.lines(found)).split("\n")
     _tell("\n".join(lines[:_MOST_LINES]))
     if len(lines) > _MOST_LINES:
@@ -236,26 +207,14 @@ def _doctor(options: Namespace) -> int:
     return 0 if found.healthy else 1
 
 
-def _declared(test: Path) -> tuple[Settings, Path | None]:
-    """What the study beside a test file declares of it, and the training file; defaults where it is no study's."""
-    folder = test.resolve().parent
-    if (folder / FILE).is_file():
-        study = Study(name=folder.name, root=folder.parent.parent)
-        if study.path(study.settings.test_file).resolve() == test.resolve():
-            return study.settings, study.named_file(study.settings.train_file)
-    return Settings(), None
-
-
 @command(
-    "execute a study's notebooks and write one report",
-    argument("study", help="a folder below data/"),
+    _STUDY,
     argument(
-        "--only", nargs="+", metavar="NOTEBOOK", help="numbers or names, such as 01 or 01_benchmark"
+        "--only", nargs="+", default=(), metavar="NOTEBOOK", help="such as 01 or 01_benchmark"
     ),
     flag("--skip-up-to-date", help="take over chapters whose inputs have not changed"),
     argument(
-        "-p",
-        "--parameter",
+        *("-p", "--parameter"),
         action="append",
         default=[],
         type=_parameter,
@@ -266,21 +225,31 @@ def _declared(test: Path) -> tuple[Settings, Path | None]:
     flag("--fresh", help="ask everything again, into journals of this run's own"),
     flag("--cold", help="start each kernel by itself; slower, nothing shared"),
 )
-def _run(options: Namespace) -> int:
+def _run(
+    study: str,
+    *,
+    only: Sequence[str],
+    skip_up_to_date: bool,
+    parameter: list[tuple[str, Value]],
+    workers: int,
+    fresh: bool,
+    cold: bool,
+) -> int:
+    """Execute a study's notebooks and write one report"""
     from evalkit.report.chain import run_study
 
-    twice = [name for name, n in Counter(name for name, _ in options.parameter).items() if n > 1]
+    twice = [name for name, n in Counter(name for name, _ in parameter).items() if n > 1]
     if twice:
         _PARSER.error(f"argument -p: {twice[0]} is given more than once; say which value counts")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop is a Ctrl-C
     run = run_study(
-        options.study,
-        only=options.only or (),
-        skip_up_to_date=options.skip_up_to_date,
-        parameters=dict(options.parameter),
-        workers=options.workers,
-        fresh=options.fresh,
-        cold=options.cold,
+        study,
+        only=only,
+        skip_up_to_date=skip_up_to_date,
+        parameters=dict(parameter),
+        workers=workers,
+        fresh=fresh,
+        cold=cold,
         say=_tell,
     )
     for name, error in run.failed.items():
@@ -290,83 +259,72 @@ def _run(options: Namespace) -> int:
 
 
 @command(
-    "serve a rating round on this machine, one link a rater; --lock closes it",
-    argument("study"),
-    option("--round", help="the round; the study file's by default"),
+    _STUDY,
+    option("--round", dest="rating_round", help="the round; the study file's by default"),
     argument("--port", type=int, default=8866),
     flag("--lock", help="close the round for good, so that its key opens"),
     flag("--unfinished", help="with --lock: even though raters have not finished"),
 )
-def _rate(options: Namespace) -> int:
+def _rate(study: str, rating_round: str, port: int, lock: bool, unfinished: bool) -> int:
+    """Serve a rating round on this machine, one link a rater; --lock closes it"""
     from evalkit.human import rater
 
-    study, round_ = options.study, options.round
-    if not options.lock and options.unfinished:
+    if not lock and unfinished:
         raise DesignError("--unfinished goes with --lock")
-    if not options.lock:
-        return rater.serve(study, options.port, rating_round=round_)
-    _tell(_as_called(rater.close(study, rating_round=round_, unfinished=options.unfinished)))
+    if not lock:
+        return rater.serve(study, port, rating_round=rating_round)
+    _tell(_as_called(rater.close(study, rating_round=rating_round, unfinished=unfinished)))
     return 0
 
 
-def _benchmark(options: Namespace) -> Benchmark:
+def _benchmark(study: str) -> Benchmark:
     from evalkit.benchmark.benchmark import Benchmark
 
-    return Benchmark(study=Study.open(options.study))
+    return Benchmark(study=Study.open(study))
 
 
 @command(
-    "ask for what a model's journal lacks as a batch, mostly at half the price; each call goes one step",
-    argument("study"),
+    _STUDY,
     role(help="whose answers are asked for"),
-    either(
-        flag("--wait", help="look again, ever less often, until all is collected"),
-        file(
-            "--write-only",
-            help="write the input file and send nothing; evalkit import reads what comes of it",
-        ),
-    ),
+    flag("--wait", help="look again, ever less often, until all is collected"),
+    file("--write-only", help="write the input file, for evalkit import later; send nothing"),
     flag("--cancel", help="end what is under way; what was answered is kept"),
 )
-def _batch(options: Namespace) -> None:
-    submission = _benchmark(options).submission(options.role)
-    if options.write_only:
+def _batch(study: str, role: Role, wait: bool, write_only: Path | None, cancel: bool) -> None:
+    """Ask for what a model's journal lacks as a batch, mostly at half the price; each call goes one step"""
+    if (wait or cancel) and write_only:
+        raise DesignError("--write-only goes without --wait and --cancel")
+    submission = _benchmark(study).submission(role)
+    if write_only:
         nothing = f"{submission.journal} lacks no answer; nothing was written"
-        for told in [*submission.write(options.write_only)] or [nothing]:
+        for told in [*submission.write(write_only)] or [nothing]:
             _tell(told)
         return
-    for told in submission.cancel() if options.cancel else submission.step():
+    for told in submission.cancel() if cancel else submission.step():
         _tell(told)
-    for told in submission.wait() if options.wait else ():
+    for told in submission.wait() if wait else ():
         _tell(told)
 
 
 @command(
-    "archive a model's answers while it still answers, asking for what is lacking",
-    argument("study"),
+    _STUDY,
     role(help="whose answers are kept"),
     file("--prompts", help="further prompts, as from production: chat JSONL"),
     number("--samples", default=0, help="ask each N times; as the study says"),
 )
-def _freeze(options: Namespace) -> None:
+def _freeze(study: str, role: Role, prompts: Path | None, samples: int) -> None:
+    """Archive a model's answers while it still answers, asking for what is lacking"""
     from evalkit.benchmark.archive import freeze
 
-    benchmark = _benchmark(options)
-    _tell(freeze(benchmark, options.role, prompts=options.prompts, samples=options.samples))
+    _tell(freeze(_benchmark(study), role, prompts=prompts, samples=samples))
 
 
-@command(
-    "answer for a pipeline: exit 0 ship, 10 don't, 11 not enough evidence, 12 broken",
-    argument(
-        "run",
-        metavar="RUN_OR_STUDY",
-        help="a run's folder or name, or a study, whose newest complete run is meant",
-    ),
-)
-def _gate(options: Namespace) -> int:
+@command(argument("run", metavar="RUN_OR_STUDY", help="a run; of a study the newest complete one"))
+def _gate(run: str) -> int:
+    """Answer for a pipeline: exit 0 ship, 10 don't, 11 not enough evidence, 12 broken"""
     from evalkit.report.gate import gate
 
-    found = gate(options.run)
+    found = gate(run)
     if found.judged:
         _warn(found.judged)
     if found.head:
@@ -378,78 +336,66 @@ def _gate(options: Namespace) -> int:
 
 
 @command(
-    "say why what was changed after a result is all right; every report prints it",
-    argument("study"),
+    _STUDY,
     argument("reason", help="in words"),
     flag(
-        "--sealed-elsewhere",
-        help="only take up plans and locks that no line of the ledger knows; fine when there are none",
+        "--sealed-elsewhere", help="only take up plans and locks that no line of the ledger knows"
     ),
 )
-def _confirm(options: Namespace) -> None:
+def _confirm(study: str, reason: str, sealed_elsewhere: bool) -> None:
+    """Say why what was changed after a result is all right; every report prints it"""
     from evalkit.report.gate import confirm
 
-    study, only = Study.open(options.study), options.sealed_elsewhere
-    for one in confirm(study, options.reason, only_files=only):
+    for one in confirm(Study.open(study), reason, only_files=sealed_elsewhere):
         _tell(f"confirmed: {one}")
 
 
 @command(
-    "is the record whole? recomputes every hash; exit 0 intact, 12 not",
-    argument("study"),
-    option(
-        "--against",
-        metavar="HEAD_OR_REPORT",
-        help="a ledger head that you kept, or a report.html that names one",
-    ),
+    _STUDY,
+    option("--against", metavar="HEAD_OR_REPORT", help="a ledger head, or a report that names one"),
 )
-def _verify(options: Namespace) -> int:
+def _verify(study: str, against: str) -> int:
+    """Is the record whole? recomputes every hash; exit 0 intact, 12 not"""
     from evalkit.report.gate import verify
 
-    found = verify(options.study, against=options.against)
+    found = verify(study, against=against)
     _tell(found)
     return found.code
 
 
 @command(
-    "compare two files of other tools (or journals, tables): one page, no study",
     argument("base", metavar="BASE_FILE", type=Path),
     argument("fine_tuned", metavar="FINE_TUNED_FILE", type=Path),
     option("--metric", help="the score that decides, where there are several"),
-    option(
-        "--test", metavar="FILE", help="the questions, chat JSONL, for files that hold answers only"
-    ),
+    option("--test", metavar="FILE", help="the questions, for files that hold answers only"),
     argument(
-        "--arms",
-        nargs=2,
-        default=("", ""),
-        metavar="ARM",
-        help="of promptfoo's arms base and fine-tuned",
+        "--arms", nargs=2, default=("", ""), metavar="ARM", help="of promptfoo's: base, tuned"
     ),
-    argument(
-        "--margin", type=float, help="also asks whether it is worse by no more than this fraction"
-    ),
+    argument("--margin", type=float, default=0.0, help="a loss, as a fraction, that is accepted"),
     _FILTER,
     _COLUMNS,
 )
-def _compare(options: Namespace) -> None:
+def _compare(
+    base: Path,
+    fine_tuned: Path,
+    *,
+    metric: str,
+    test: str,
+    arms: Sequence[str],
+    margin: float,
+    filter_name: str,
+    columns: str,
+) -> None:
+    """Compare two files of other tools (or journals, tables): one page, no study"""
     from evalkit.report.chain import compare
 
-    said = {"filter_name": options.filter, "columns": options.columns, "test_file": options.test}
-    page, sentence = compare(
-        options.base,
-        options.fine_tuned,
-        metric=options.metric,
-        margin=options.margin or 0.0,
-        arms=options.arms,
-        meant=said,
-    )
-    _tell(sentence)
+    meant = {"filter_name": filter_name, "columns": columns, "test_file": test}
+    page, told = compare(base, fine_tuned, metric=metric, margin=margin, arms=arms, meant=meant)
+    _tell(told)
     _tell(page)
 
 
 @command(
-    "put the answers of another tool's file into a study's journal",
     argument("file", type=Path),
     role(help="whose answers they are"),
     option("--study", required=True),
@@ -457,30 +403,24 @@ def _compare(options: Namespace) -> None:
     _FILTER,
     _COLUMNS,
 )
-def _import(options: Namespace) -> None:
+def _import(
+    file: Path, role: Role, *, study: str, arm: str, filter_name: str, columns: str
+) -> None:
+    """Put the answers of another tool's file into a study's journal"""
     from evalkit.benchmark.archive import import_answers
     from evalkit.interop.logs import read_log
 
-    benchmark = _benchmark(options)
-    log = read_log(
-        options.file,
-        arm=options.arm,
-        filter_name=options.filter,
-        columns=options.columns,
-        test_file=benchmark.path,
-    )
-    _tell(import_answers(benchmark, log, options.role))
+    benchmark, said = _benchmark(study), {"filter_name": filter_name, "columns": columns}
+    log = read_log(file, arm=arm, **said, test_file=benchmark.path)
+    _tell(import_answers(benchmark, log, role))
 
 
-@command(
-    "write answers and A/B log as Parquet, and the votes, for other tools",
-    argument("study"),
-    option("--to", type=Path, metavar="FOLDER", required=True),
-)
-def _export(options: Namespace) -> None:
+@command(_STUDY, option("--to", type=Path, metavar="FOLDER", required=True))
+def _export(study: str, to: Path) -> None:
+    """Write answers and A/B log as Parquet, and the votes, for other tools"""
     from evalkit.report.export import export
 
-    for path in export(options.study, options.to):
+    for path in export(study, to):
         _tell(path)
 
 

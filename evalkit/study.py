@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import re
 import secrets
+from collections import ChainMap
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
@@ -17,9 +18,9 @@ from typing import Self, TypeVar, get_type_hints
 
 import msgspec
 
-from evalkit.errors import DataError, DesignError
-from evalkit.files import JsonObject, as_record, no_number, read_json, read_record, read_yaml
-from evalkit.wording import did_you_mean, passwords_in, plural, visible, whole
+from evalkit.errors import DataError, DesignError, need_one_of
+from evalkit.files import JsonObject, no_number, read_record, read_yaml
+from evalkit.wording import did_you_mean, passwords_in, plural, visible, whole, without_secrets
 
 T = TypeVar("T")
 Value = str | int | float | bool
@@ -27,6 +28,13 @@ BY_HAND = "by-hand"
 FILE = "study.yaml"
 PINNED = "settings.json"  # in a run's folder: what study file and command said when it began
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}\Z")
+_SECRET_NAME = re.compile(
+    r"(?i)(^|_)(api_?key|secret|password|passwd|pwd|token|credentials?|private_key|bearer)(_|$)"
+)
+_SECRET_VALUE = re.compile(
+    r"(?i)\b(sk-[a-z0-9_\-]{12,}|bearer\s+\S{8,}|gh[pousr]_[a-z0-9]{20,}|hf_[a-z0-9]{20,}|xox[abp]-\S{10,}"
+    r"|AKIA[0-9A-Z]{16}|eyJ[\w-]{10,}\.[\w-]{10,}\.\S+)"
+)
 VARIABLE = re.compile(r"[A-Z][A-Z0-9_]{2,}")  # of the environment
 
 
@@ -151,32 +159,31 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 TYPES: Mapping[str, type] = get_type_hints(Settings)
-
-
-def settings_of(values: Mapping[str, Value]) -> Settings:
-    """The settings among some values, which were checked before; defaults for the rest."""
-    return msgspec.convert({k: one for k, one in values.items() if k in TYPES}, Settings)
-
-
+_OWN = {"study": str, "run": str, **TYPES}
+_KINDS = {kind.__name__: kind for kind in (str, int, float, bool)}
 QUESTIONS = ("better", "no_worse")
 RETIRES_SOON_DAYS = 60  # an A/B test of a few weeks still fits in
 
 
-def whole_question(said: Settings) -> Settings:
-    """The settings, once what they ask can be answered.
+def settings_of(values: Mapping[str, Value]) -> Settings:
+    """The settings among some values, each of its type; defaults for the rest.
 
     Raises:
         DesignError: Another question, "no_worse" without the margin that it needs, or a `retires_on` that is no date.
     """
-    if said.question not in QUESTIONS:
-        raise DesignError(f"question: got {said.question!r}; need {' or '.join(QUESTIONS)}")
+    said = msgspec.convert({k: one for k, one in values.items() if k in TYPES}, Settings)
+    need_one_of(QUESTIONS, "question", said.question)
     if said.question == "no_worse" and not 0 < said.question_margin < 1:
         raise DesignError(
             f"question_margin: got {said.question_margin:g}; question: no_worse needs the largest loss still accepted, as a "
             "fraction above 0 and below 1, such as 0.02 for 2 points"
         )
-    if said.retires_on:
-        _retirement_day(said)
+    try:
+        date.fromisoformat(said.retires_on or "2027-01-15")
+    except ValueError:
+        raise DesignError(
+            f"retires_on: got {said.retires_on!r}; need a date such as 2027-01-15"
+        ) from None
     return said
 
 
@@ -187,7 +194,9 @@ def retirement(said: Settings, today: date) -> str:
         >>> retirement(Settings(retires_on="2027-01-15"), date(2027, 1, 3))
         'base retires on 2027-01-15, in 12 days'
     """
-    days = (_retirement_day(said) - today).days if said.retires_on else RETIRES_SOON_DAYS + 1
+    if not said.retires_on:
+        return ""
+    days = (date.fromisoformat(said.retires_on) - today).days
     if days > RETIRES_SOON_DAYS:
         return ""
     name, on = visible(said.base_model), said.retires_on
@@ -195,15 +204,6 @@ def retirement(said: Settings, today: date) -> str:
         return f"{name} retired on {on}, {plural(-days, 'day')} ago: it may no longer answer"
     when = f"in {plural(days, 'day')}" if days else "today"
     return f"{name} retires on {on}, {when}"
-
-
-def _retirement_day(said: Settings) -> date:
-    try:
-        return date.fromisoformat(said.retires_on)
-    except ValueError:
-        raise DesignError(
-            f"retires_on: got {said.retires_on!r}; need a date such as 2027-01-15"
-        ) from None
 
 
 def is_elsewhere(event_log: str) -> bool:
@@ -234,12 +234,37 @@ def checked(
         where: What an error begins with.
 
     Raises:
-        DesignError: Names nobody knows, wrong types and numbers that are not finite, one a line.
+        DesignError: Names nobody knows, wrong types, numbers that are not finite, and secrets, one a line.
     """
-    problems = [told for name, value in values.items() for told in misfits(name, value, types)]
+    problems = [
+        f"{name}: {told}".replace("\n", "\\n")  # a line that is forged is not one of ours
+        for name, value in values.items()
+        if (told := _misfit(name, value, types))
+    ]
     if problems:
         raise DesignError("\n  ".join([f"{where}:", *problems]))
     return {name: msgspec.convert(whole(value), types[name]) for name, value in values.items()}
+
+
+def _misfit(name: str, value: object, types: Mapping[str, type]) -> str:
+    """What keeps a value from being the setting of that name; "" when nothing does."""
+    if _SECRET_NAME.search(name) or (isinstance(value, str) and _is_secret(value)):
+        return "looks like a secret, and settings are written in plain text; use the environment"
+    if name not in types:
+        return f"no such setting{did_you_mean(name, types)}"
+    if told := no_number(value):
+        return told
+    try:
+        msgspec.convert(value, types[name])
+    except msgspec.ValidationError:
+        return f"got {value!r} ({type(value).__name__}); need {types[name].__name__}"
+    return ""
+
+
+def _is_secret(value: str) -> bool:
+    """By its form, or as a key that the environment holds."""
+    by_form = _SECRET_VALUE.search(value) or passwords_in(value)
+    return bool(by_form) or without_secrets(value) != value
 
 
 def read_flat(path: Path) -> dict[str, Value]:
@@ -271,30 +296,21 @@ def declared_parameters(notebook: Path) -> dict[str, type]:
         DesignError: A parameter is neither text, int, float nor bool, or their cell is not Python.
         DataError: The file is no notebook.
     """
-    return {
-        name: _declared_type(notebook, name, value, said)
-        for name, value, said in _assigned(notebook)
-    }
+    return {name: kind for name, kind, _ in _parameters(notebook)}
 
 
 def settled_parameters(notebook: Path) -> set[str]:
     """The settings that a notebook gives a value of its own, instead of leaving them to the study (None or "")."""
-    return {
-        name
-        for name, value, _ in _assigned(notebook)
-        if name in TYPES and ast.literal_eval(value) not in {None, ""}
-    }
+    found = _parameters(notebook)
+    return {name for name, _, default in found if name in TYPES and default not in (None, "")}
 
 
-def _assigned(notebook: Path) -> Iterator[tuple[str, ast.expr, str]]:
-    """Name, value and annotation ("" without one) of each parameter."""
-    tagged = (
-        "".join(cell["source"])
-        for cell in read_notebook(notebook).get("cells", ())
-        if cell["cell_type"] == "code" and "parameters" in cell["metadata"].get("tags", ())
-    )
+def _parameters(notebook: Path) -> Iterator[tuple[str, type, object]]:
+    """Name, type and default of each."""
+    cells = [one for one in read_notebook(notebook).cells if one.cell_type == "code"]
+    tagged = [one for one in cells if "parameters" in one.metadata.get("tags", ())]
     try:
-        lines = [line for source in tagged for line in ast.parse(source).body]
+        lines = ast.parse("\n".join("".join(one.source) for one in tagged)).body
     except SyntaxError as why:
         raise DesignError(
             f"{notebook}: the parameters cell is not Python ({why.msg}: {why.text}); need one assignment a line"
@@ -302,36 +318,45 @@ def _assigned(notebook: Path) -> Iterator[tuple[str, ast.expr, str]]:
     for line in lines:
         if not isinstance(line, ast.Assign | ast.AnnAssign) or line.value is None:
             continue
+        target = line.target if isinstance(line, ast.AnnAssign) else line.targets[0]
+        if not isinstance(target, ast.Name):
+            continue
         said = ast.unparse(line.annotation) if isinstance(line, ast.AnnAssign) else ""
-        for target in line.targets if isinstance(line, ast.Assign) else [line.target]:
-            if isinstance(target, ast.Name):
-                yield target.id, line.value, said
+        try:
+            default = ast.literal_eval(line.value)
+        except ValueError:
+            default = ...
+        meant = str if default is None else type(default)
+        kind = _KINDS.get(said) or TYPES.get(target.id) or meant
+        if kind not in _KINDS.values() or default is ...:
+            raise DesignError(
+                f"{notebook}: parameter {ast.unparse(target)} = {ast.unparse(line.value)}; use str, int, float or bool"
+            )
+        yield target.id, kind, default
 
 
-def _declared_type(notebook: Path, name: str, value: ast.expr, said: str) -> type:
-    kinds = {kind.__name__: kind for kind in (str, int, float, bool)}
-    try:
-        default = ast.literal_eval(value)
-    except ValueError:
-        default = ...
-    kind = kinds.get(said) or TYPES.get(name) or (str if default is None else type(default))
-    if kind not in kinds.values() or default is ...:
-        raise DesignError(
-            f"{notebook}: parameter {name} = {ast.unparse(value)}; use str, int, float or bool"
-        )
-    return kind
+class Cell(msgspec.Struct):
+    """A cell of a notebook, as far as code reads it."""
+
+    cell_type: str
+    source: str | list[str]
+    metadata: JsonObject
 
 
-def read_notebook(path: Path) -> JsonObject:
-    """A notebook as the JSON it is: cells and metadata, of the shape that every reader relies on.
+class Notebook(msgspec.Struct):
+    """A notebook, as far as code reads it."""
+
+    metadata: JsonObject
+    cells: list[Cell] = []
+
+
+def read_notebook(path: Path) -> Notebook:
+    """A notebook.
 
     Raises:
         DataError: The file is no notebook of version 4.
     """
-    said, remedy = "not a notebook", "restore it from a copy"
-    found = read_json(path, said=said, remedy=remedy)
-    as_record(found, _Notebook, f"{path}: {said}", remedy)
-    return found
+    return read_record(path, Notebook, said="not a notebook", remedy="restore it from a copy")
 
 
 def read_pinned(path: Path) -> dict[str, Value]:
@@ -343,35 +368,6 @@ def read_pinned(path: Path) -> dict[str, Value]:
     return read_record(
         path, dict[str, Value], said="not a run's settings", remedy="run the study again"
     )
-
-
-class _Cell(msgspec.Struct):
-    cell_type: str
-    source: str | list[str]
-    metadata: JsonObject
-
-
-class _Notebook(msgspec.Struct):
-    metadata: JsonObject
-    cells: list[_Cell] = []
-
-
-def misfits(
-    name: str, value: object, types: Mapping[str, type], *, unknown: str = "no such setting"
-) -> Iterator[str]:
-    """What keeps a value from being the setting of that name; `unknown` is what is said of a name that `types` lacks."""
-    if name not in types:
-        shown = name.replace("\n", "\\n")  # a line that is forged is not one of ours
-        yield f"{shown}: {unknown}{did_you_mean(name, types)}"
-    elif told := no_number(value):
-        yield f"{name}: {told}"
-    elif isinstance(value, str) and "://" in value and passwords_in(value):
-        yield f"{name}: the value looks like a secret, and settings are written in plain text; use the environment"
-    else:
-        try:
-            msgspec.convert(value, types[name])
-        except msgspec.ValidationError:
-            yield f"{name}: got {value!r} ({type(value).__name__}); need {types[name].__name__}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -432,7 +428,8 @@ class Study:
         path = self.folder / FILE
         values = read_flat(path)
         try:
-            values = checked(values, types=self._known(values), where=str(path))
+            types = _OWN if _OWN.keys() >= values.keys() else self.types
+            values = checked(values, types=types, where=str(path))
         except DesignError as why:
             raise DataError(str(why)) from None
         if values.get("study", self.name) != self.name:
@@ -445,17 +442,13 @@ class Study:
     @cached_property
     def settings(self) -> Settings:
         """The settings, with defaults where the study says nothing; raises as `given` does, and for half a question."""
-        return whole_question(settings_of(self.given))
+        return settings_of(self.given)
 
-    def _known(self, values: Mapping[str, Value]) -> dict[str, type]:
-        """Types by name: the settings', and where those don't do, what the notebooks declare."""
-        own = {"study": str, "run": str, **TYPES}
-        if values.keys() <= own.keys():
-            return own
-        known = dict[str, type]()
-        for book in sorted((self.root / "notebooks").glob("[0-9]*.ipynb")):
-            known |= declared_parameters(book)
-        return known | own
+    @cached_property
+    def types(self) -> Mapping[str, type]:
+        """Every name that a setting or a notebook has, and its type."""
+        books = sorted((self.root / "notebooks").glob("[0-9]*.ipynb"))
+        return {**ChainMap(*map(declared_parameters, books)), **_OWN}
 
     @property
     def folder(self) -> Path:

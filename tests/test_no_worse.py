@@ -291,7 +291,7 @@ def test_no_worse_everywhere_ships_and_says_what_was_shown(tmp_path):
         "Ship this version: not worse by more than 5 points in exact match"
     )
     assert "no difference" not in spoken.headline(found) + spoken.deck(found)
-    assert "do not win less than 45.0%" in spoken.deck(found)
+    assert "not worse by more than 5 points below 50%" in spoken.deck(found)
     assert "not worse by more than 5 points" in " ".join(spoken.rules(found))
 
 
@@ -340,7 +340,7 @@ def test_half_a_question_is_refused_with_what_it_needs(tmp_path):
     for said, told in (
         ({"question": "no_worse"}, "question_margin: got 0; question: no_worse needs"),
         ({"question": "no_worse", "question_margin": 2}, "question_margin: got 2"),
-        ({"question": "equal"}, "need better or no_worse"),
+        ({"question": "equal"}, "need 'better' or 'no_worse'"),
         ({"retires_on": "soon"}, "need a date such as 2027-01-15"),
     ):
         with pytest.raises((DesignError, DataError), match=told):

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from numbers import Real
+from functools import partial
 from pathlib import Path
 from statistics import NormalDist
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_type_hints
+
+import msgspec
 
 from evalkit import stats
 from evalkit.abtest.assignment import ABTestConfig, Hash
 from evalkit.errors import DataError, DesignError
-from evalkit.files import JsonObject, no_number, read_yaml
+from evalkit.files import JsonObject, read_yaml
 from evalkit.wording import did_you_mean
 
 if TYPE_CHECKING:
@@ -22,6 +24,12 @@ if TYPE_CHECKING:
 
 Kind = Literal["rate", "mean", "ratio", "p95"]
 Better = Literal["higher", "lower"]
+Text = Annotated[str, msgspec.Meta(min_length=1, description="a text")]
+Finite = Annotated[float, msgspec.Meta(ge=-1e150, le=1e150, description="a finite number")]
+Positive = Annotated[float, msgspec.Meta(gt=0, le=1e150, description="a number above 0")]
+Share = Annotated[float, msgspec.Meta(gt=0, lt=1, description="a number between 0 and 1")]
+Count = Annotated[int, msgspec.Meta(ge=1, le=10**9, description="a whole number of at least 1")]
+Days = Annotated[int, msgspec.Meta(ge=0, le=10**9, description="a whole number of at least 0")]
 DAY_S = 86400.0
 UNNAMED = "(not named)"  # the experiment of a plan that is only thought about
 SPLITS = (0.05, 0.1, 0.2, 0.3, 0.5)
@@ -46,13 +54,13 @@ class Metric:
             who show that when both are alike, whatever the detectable_difference. None asks for better.
     """
 
-    name: str
-    kind: Kind = "rate"
-    expected: float | None = None
-    detectable_difference: float
-    sd: float | None = None
+    name: Text
+    kind: Literal["rate", "mean", "ratio"] = "rate"
+    expected: Finite | None = None
+    detectable_difference: Finite
+    sd: Finite | None = None
     better: Better | None = None
-    margin: float | None = None
+    margin: Positive | None = None
 
     def __post_init__(self) -> None:
         """Checks that a number of users follows from it, and which way is better.
@@ -60,31 +68,25 @@ class Metric:
         Raises:
             DesignError: It does not.
         """
+        said = f"metric {self.name!r}: "
+        _check(self, said)
         for fault in self._faults():
-            raise DesignError(f"metric {self.name!r}: {fault}")
+            raise DesignError(said + fault)
         object.__setattr__(self, "better", self.better or "higher")
 
     def _faults(self) -> Iterator[str]:
         difference = self.detectable_difference
-        if self.kind not in ("rate", "mean", "ratio"):
-            yield f"kind is {self.kind!r}; need rate, mean or ratio"
-        if not self.name or no_number(difference) or difference == 0:
-            yield "need a name and a detectable_difference other than 0"
-        yield from _no_numbers(self)
-        if self.kind == "rate" and (self.expected is None or not 0 < self.expected < 1):
+        if difference == 0:
+            yield "need a detectable_difference other than 0"
+        if self.is_rate and (self.expected is None or not 0 < self.expected < 1):
             yield "a rate needs the expected control rate, between 0 and 1"
-        if self.better not in (None, "higher", "lower"):
-            yield f"better is {self.better!r}; need higher or lower"
         if self.better is None and difference < 0:
             yield (
                 f"detectable_difference is {difference}, a fall, and nothing says that a fall is good; if it is, say "
                 f"better: lower (ab_metric_better in study.yaml), else give the size without a sign"
             )
-        if self.margin is not None and not self.margin > 0:
-            yield f"margin is {self.margin}; need a number above 0"
         if self.is_rate and self.margin is None and not 0 <= self.aimed_at <= 1:
-            sign = "-" if self.lower_is_better else "+"
-            yield f"{self.expected} {sign} {abs(difference)} is no rate"
+            yield f"from {self.expected} a change of {self.aim} leads to no rate"
         if not self.is_rate and not (self.sd and self.sd > 0):
             yield f"a {self.kind} needs sd, the standard deviation between users (metric_sd in study.yaml)"
 
@@ -147,8 +149,8 @@ class Guardrail:
         better: Which direction is better.
     """
 
-    name: str
-    margin: float
+    name: Text
+    margin: Positive
     kind: Kind = "rate"
     better: Better = "lower"
 
@@ -158,22 +160,7 @@ class Guardrail:
         Raises:
             DesignError: It is not a number above 0, or another field has a value unknown here.
         """
-        named = f"guardrail {self.name!r}: "
-        if [*_no_numbers(self)] or self.margin <= 0:
-            raise DesignError(f"{named}margin is {self.margin}; need a number above 0")
-        kinds = ("rate", "mean", "ratio", "p95")
-        if self.kind not in kinds or self.better not in ("lower", "higher"):
-            raise DesignError(f"{named}kind is rate, mean, ratio or p95; better is lower or higher")
-
-
-Record = TypeVar("Record", Metric, Guardrail)
-
-
-class _Risks(TypedDict):
-    alpha: float
-    power: float
-    design_effect: float
-    looks: int
+        _check(self, f"guardrail {self.name!r}: ")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,17 +197,17 @@ class ABPlan:
     primary: Metric
     secondary: tuple[Metric, ...] = ()
     guardrails: tuple[Guardrail, ...] = ()
-    traffic_split: float = 0.1
-    min_samples: int = 1000
+    traffic_split: Share = 0.1
+    min_samples: Count = 1000
     hash: Hash = "sha256"
-    outcome_window_days: int = 0
-    users_per_day: float
-    looks: int = 1
-    alpha: float = 0.05
-    power: float = 0.8
-    design_effect: float = 1.0
+    outcome_window_days: Days = 0
+    users_per_day: Positive
+    looks: Count = 1
+    alpha: Share = 0.05
+    power: Share = 0.8
+    design_effect: Positive = 1.0
     covariate: str = ""
-    cap_per_user: float | None = None
+    cap_per_user: Positive | None = None
     control_variant: str = ""
     treatment_variant: str = ""
     hash_seed: str = ""
@@ -232,41 +219,15 @@ class ABPlan:
         Raises:
             DesignError: A field cannot be used.
         """
-        for fault in _no_numbers(self):
-            raise DesignError(fault)
-        config = self.config()
-        plain = {
-            name: getattr(config, name) for name in ("traffic_split", "min_samples", "coverage")
-        }
-        if _are_several(self.primary):
-            raise DesignError("primary: got several metrics; need one, the others are secondary")
-        known = {
-            "primary": _records(self, "primary", Metric)[0],
-            "secondary": _records(self, "secondary", Metric),
-            "guardrails": _records(self, "guardrails", Guardrail),
-        }
-        for name, value in (plain | known).items():
-            object.__setattr__(self, name, value)
+        _check(self)
+        self.config()
         for fault in self._faults():
             raise DesignError(fault)
 
     def _faults(self) -> Iterator[str]:
-        if not 0 < self.traffic_split < 1:
-            yield f"traffic_split is {self.traffic_split}; a comparison needs users on both sides"
-        for name in ("users_per_day", "design_effect"):
-            if not getattr(self, name) > 0:
-                yield f"{name} is {getattr(self, name)}; need a number above 0"
-        for name in ("alpha", "power"):
-            if not 0 < getattr(self, name) < 1:
-                yield f"{name} is {getattr(self, name)}; need a number between 0 and 1"
-        for name, lowest in (("looks", 1), ("outcome_window_days", 0)):
-            if not isinstance(n := getattr(self, name), int) or isinstance(n, bool) or n < lowest:
-                yield f"{name} is {n!r}; need a whole number of at least {lowest}"
         if self.covariate and self.primary.kind != "mean":
             what = f"only a mean per user can be adjusted by it; {self.primary.name!r} is a {self.primary.kind}"
             yield f"covariate {self.covariate!r}: {what}"
-        if self.cap_per_user is not None and not self.cap_per_user > 0:
-            yield f"cap_per_user is {self.cap_per_user}; need a number above 0, or None"
         given = self.control_variant, self.treatment_variant
         if any(given) and (not all(given) or len(set(given)) < 2):
             told = f"control_variant is {given[0]!r} and treatment_variant {given[1]!r}"
@@ -303,9 +264,8 @@ class ABPlan:
     @property
     def days(self) -> int:
         """Days until the last planned user's window has closed: whole weeks, at least one."""
-        return stats.days_needed(
-            self.n_users, self.users_per_day, outcome_window_days=self.outcome_window_days
-        )
+        window_days = self.outcome_window_days
+        return stats.days_needed(self.n_users, self.users_per_day, outcome_window_days=window_days)
 
     @property
     def look_fractions(self) -> tuple[float, ...]:
@@ -371,27 +331,21 @@ class ABPlan:
         Raises:
             DesignError: A plan has no such field, or cannot have such a value.
         """
-        if unknown := [name for name in values if name not in _NAMES]:
-            meant = did_you_mean(unknown[0], _NAMES)
-            raise DesignError(
-                f"a plan has no {', '.join(unknown)}; it has {', '.join(_NAMES)}{meant}"
-            )
+        for name in values.keys() - {*_NAMES}:
+            known = f"it has {', '.join(_NAMES)}{did_you_mean(name, _NAMES)}"
+            raise DesignError(f"a plan has no {name}; {known}")
         return replace(self, **values)
 
     def _users(self) -> tuple[int, int]:
         one, share = self.primary, self.traffic_split
-        risks = _Risks(
-            alpha=self.alpha, power=self.power, design_effect=self.design_effect, looks=self.looks
-        )
         if one.is_rate and one.expected is not None and not one.margin:
-            needed = stats.users_needed(one.expected, one.aimed_at, share, **risks)
+            sized = partial(stats.users_needed, one.expected, one.aimed_at, share)
         else:  # against a margin both are alike, so both groups vary alike
-            needed = stats.users_needed_mean(one.variance() ** 0.5, one.aim, share, **risks)
-        total = max(
-            needed.n_treatment / share,
-            needed.n_control / (1 - share),
-            self.min_samples / min(share, 1 - share),
-        )
+            sized = partial(stats.users_needed_mean, one.variance() ** 0.5, one.aim, share)
+        effect, looks = self.design_effect, self.looks
+        needed = sized(alpha=self.alpha, power=self.power, design_effect=effect, looks=looks)
+        control, treatment = needed.n_control / (1 - share), needed.n_treatment / share
+        total = max(control, treatment, self.min_samples / min(share, 1 - share))
         return math.ceil(round(total * (1 - share), 6)), math.ceil(round(total * share, 6))
 
 
@@ -413,31 +367,23 @@ def read_guardrails(path: Path) -> tuple[Guardrail, ...]:
         raise DataError(f"{path}: {why}; need {need}") from why
 
 
-def _are_several(given: object) -> bool:
-    return isinstance(given, Iterable) and not isinstance(given, Mapping | str)
-
-
-def _records(plan: ABPlan, name: str, kind: type[Record]) -> tuple[Record, ...]:
-    """What stands in a plan's field, also where it was given as mappings, as a guardrails file has them."""
-    given = getattr(plan, name)
-    rows = list(given) if _are_several(given) else [given]
-    try:
-        return tuple(one if isinstance(one, kind) else kind(**one) for one in rows)
-    except TypeError as why:
-        need = ", ".join(one.name for one in fields(kind))
-        raise DesignError(f"{name}: {why}; need {kind.__name__}, or a mapping of {need}") from why
-
-
-def _no_numbers(record: Metric | Guardrail | ABPlan) -> Iterator[str]:
-    """Fields that hold no number, or one that nobody can compute with; `ABTestConfig` checks its own."""
-    for one in fields(record):
-        value, fault = getattr(record, one.name), no_number(getattr(record, one.name))
-        kind, _, or_none = str(one.type).partition(" | ")
-        if kind == "float" and one.name not in ABTestConfig.__slots__:
-            is_number = isinstance(value, Real) or (value is None and or_none)
-            fault = fault if is_number else f"got {value!r}; need a number"
-        if fault:
-            yield f"{one.name}: {fault}"
+def _check(record: Metric | Guardrail | ABPlan, said: str = "") -> None:
+    """Each field as it is annotated; numbers of NumPy become Python's, lists become tuples."""
+    for name, kind in get_type_hints(type(record), include_extras=True).items():
+        given = getattr(record, name)
+        value = given.item() if hasattr(given, "item") else given
+        parts = value if isinstance(value, list | tuple) else [value]
+        try:
+            if any(isinstance(one, Mapping) for one in parts):  # it may hold names nobody knows
+                raise msgspec.ValidationError
+            found = msgspec.convert(value, kind)
+        except msgspec.ValidationError:
+            types = (kind, *get_args(kind))
+            need = [meta.description for one in types for meta in getattr(one, "__metadata__", ())]
+            need += [repr(one) for some in types for one in get_args(some) if isinstance(one, str)]
+            wanted = " or ".join(need) or type(record).__annotations__[name]
+            raise DesignError(f"{said}{name} is {given!r:.60}; need {wanted}") from None
+        object.__setattr__(record, name, value if isinstance(found, float) else found)
 
 
 def power_at(plan: ABPlan, difference: float) -> float:
@@ -449,15 +395,10 @@ def power_at(plan: ABPlan, difference: float) -> float:
     """
     metric = plan.primary
     if metric.is_rate and metric.expected is not None and not metric.margin:
-        return stats.users_power(
-            plan.n_control,
-            plan.n_treatment,
-            metric.expected,
-            metric.rate_after(difference),
-            alpha=plan.alpha,
-            design_effect=plan.design_effect,
-            looks=plan.looks,
-        )
+        users = plan.n_control, plan.n_treatment
+        rates = metric.expected, metric.rate_after(difference)
+        risks = {"alpha": plan.alpha, "design_effect": plan.design_effect, "looks": plan.looks}
+        return stats.users_power(*users, *rates, **risks)
     spread = metric.variance() / plan.n_control + metric.variance(difference) / plan.n_treatment
     se, away = (plan.design_effect * spread) ** 0.5, difference
     if metric.margin:
@@ -530,9 +471,8 @@ def peeking(plan: ABPlan, *, n_runs: int = 10_000, seed: int = 0) -> Peeking:
     se = np.sqrt(np.maximum(pooled * (1 - pooled), 1e-12) * (1 / so_far).sum(axis=0))
     z = np.abs(hits[1] / so_far[1] - hits[0] / so_far[0]) / se
     limit, least = _NORMAL.inv_cdf(1 - plan.alpha / 2), so_far.min(axis=0)[0]
-    bounds = stats.obrien_fleming_bounds(
-        [(day + 1) / days for day in range(days)], alpha=plan.alpha
-    )
+    times = [(day + 1) / days for day in range(days)]
+    bounds = stats.obrien_fleming_bounds(times, alpha=plan.alpha)
 
     def ever(shown: np.ndarray) -> tuple[float, ...]:
         return tuple(np.maximum.accumulate(shown, axis=1).mean(axis=0).tolist())

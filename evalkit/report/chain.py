@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import msgspec
@@ -23,30 +25,22 @@ from evalkit.errors import DataError, DesignError, EvalkitError, ModelError
 from evalkit.files import to_json, write_whole
 from evalkit.interop.logs import read_log
 from evalkit.report import kernels, manifest
-from evalkit.report.notebook import Executed, checked_parameters, execute
+from evalkit.report.notebook import Executed, execute
 from evalkit.report.page import write_page
 from evalkit.study import (
     PINNED,
     Study,
     Value,
-    declared_parameters,
+    checked,
     new_run_name,
     project_root,
     retirement,
     settings_of,
     settled_parameters,
-    whole_question,
 )
 
-# What each chapter waits for, by number; a number not listed waits for all before it, and nothing waits for success.
-WAITS_FOR: Mapping[str, tuple[str, ...]] = {
-    "01": (),
-    "02": ("01",),
-    "03": ("01",),
-    "04": ("03",),
-    "05": ("01",),
-    "06": ("05",),
-}
+# The chapter that another waits for, by number; one not listed waits for all before it, and nothing waits for success.
+WAITS_FOR = {"02": "01", "03": "01", "04": "03", "05": "01", "06": "05"}
 _MADE_BY = {
     "comparison.json": "01",
     "preference.json": "04",
@@ -114,11 +108,14 @@ def run_study(
     books = chosen_notebooks(study.root / "notebooks", only)
     all_books = chosen_notebooks(study.root / "notebooks")
     run_name = new_run_name()
-    said_now = (_afresh(run_name) if fresh else {}) | {**(parameters or {})}
-    said_now |= {"study": name, "run": run_name}
-    values = wording.whole(study.given | said_now)
-    checked_parameters(values, {book: declared_parameters(book) for book in all_books})
-    said = whole_question(settings_of(values))
+    said_now: dict[str, Value] = {}
+    if fresh:
+        own = f"journals/fresh/{run_name}"
+        journals = {f"{one}_journal": f"{own}/{one}.jsonl" for one in ("base", "fine_tuned")}
+        said_now = {"live": True, **journals}
+    said_now |= {**(parameters or {}), "study": name, "run": run_name}
+    values = checked(study.given | said_now, types=study.types, where="parameters refused")
+    said = settings_of(values)
     folder = study.run_folder(run_name)
     write_whole(folder / PINNED, to_json(values))
     began = time.monotonic()
@@ -129,10 +126,11 @@ def run_study(
     for book in taken:
         say(f"  {book.stem}: up to date, taken from the run before")
     todo = [book for book in books if book not in taken]
-    with kernels.Warm(cold=cold or len(todo) < 2 or not kernels.available()) as opened:
+    with closing(kernels.Warm(cold=cold or len(todo) < 2)) as opened:
         forked = opened.manager_class()
 
         def run_one(book: Path) -> Executed:
+            say(f"  {book.stem}: started")
             # A setting that the notebook itself says holds against study.yaml, as by hand, but not against the command.
             own = settled_parameters(book) - said_now.keys()
             left = {name: value for name, value in values.items() if name not in own}
@@ -145,7 +143,7 @@ def run_study(
                 say=lambda line: say(f"  {book.stem}: {line}"),
             )
 
-        ran = _run_all(todo, run_one, workers=workers, say=say, stop=opened.stop)
+        ran = _run_all(todo, run_one, workers=workers, say=say, stop=opened.close)
     told = _on_record(partial(history.append_decision, study, folder), say)
     chapters = {book.stem: (taken | ran)[book] for book in books}
     made = manifest.write(
@@ -177,15 +175,6 @@ def _on_record(append: Callable[..., object], say: Callable[[str], None]) -> str
     return ""
 
 
-def _afresh(run_name: str) -> dict[str, Value]:
-    folder = f"journals/fresh/{run_name}"
-    return {
-        "live": True,
-        "base_journal": f"{folder}/base.jsonl",
-        "fine_tuned_journal": f"{folder}/fine_tuned.jsonl",
-    }
-
-
 def chosen_notebooks(folder: Path, only: Sequence[str] = ()) -> list[Path]:
     """The notebooks to run, in the order of their files.
 
@@ -208,7 +197,7 @@ def _fits(book: Path, name: str) -> bool:
 
 
 def _run_all(
-    books: list[Path],
+    books: Sequence[Path],
     run_one: Callable[[Path], Executed],
     *,
     workers: int,
@@ -217,42 +206,36 @@ def _run_all(
 ) -> dict[Path, Executed]:
     done: dict[Path, Executed] = {}
     running: dict[Future[Executed], Path] = {}
+    order = TopologicalSorter({book: _before(book, books) for book in books})
+    order.prepare()
     with ThreadPoolExecutor(workers) as pool:
         try:
-            while len(done) < len(books):
-                for book in _ready(books, done, running.values())[: workers - len(running)]:
-                    say(f"  {book.stem}: started")
-                    running[pool.submit(run_one, book)] = book
+            while order.is_active():
+                running |= {pool.submit(run_one, book): book for book in order.get_ready()}
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     book = running.pop(future)
-                    done[book] = future.result()
-                    say(_progress(book, done[book], len(done), len(books)))
+                    made = done[book] = future.result()
+                    order.done(book)
+                    state = f"FAILED, {made.error}" if made.error else "done"
+                    n = f"{len(done)} of {len(books)}"
+                    say(f"  {book.stem}: {state} ({made.seconds:.0f} s; {n})")
         except BaseException:  # else the pool would wait for notebooks nobody wants any more
+            pool.shutdown(wait=False, cancel_futures=True)
             stop()
             raise
     return done
 
 
-def _ready(
-    books: Sequence[Path], done: Mapping[Path, object], running: Iterable[Path]
-) -> list[Path]:
-    waiting = [book for book in books if book not in {*done, *running}]
-    open_numbers = {_number(book) for book in books if book not in done}
-    return [book for book in waiting if not open_numbers & _before(book, books)]
-
-
-def _before(book: Path, books: Sequence[Path]) -> set[str]:
-    earlier = tuple(_number(one) for one in books if one.stem < book.stem)
-    return set(WAITS_FOR.get(_number(book), earlier)) - {_number(book)}
+def _before(book: Path, books: Sequence[Path]) -> list[Path]:
+    """Those of the notebooks that one waits for."""
+    number = _number(book)
+    if number in WAITS_FOR:
+        return [one for one in books if _number(one) == WAITS_FOR[number]]
+    return [one for one in books if _number(one) < number]
 
 
 def _number(book: Path) -> str:
     return book.stem.split("_")[0]
-
-
-def _progress(book: Path, chapter: Executed, n_done: int, n_all: int) -> str:
-    state = f"FAILED, {chapter.error}" if chapter.error else "done"
-    return f"  {book.stem}: {state} ({chapter.seconds:.0f} s; {n_done} of {n_all})"
 
 
 def _taken_over(
@@ -278,9 +261,9 @@ def _taken_over(
         say(f"  nothing is taken over: {'; '.join(told)}")
         return {}
     known, now = manifest.read(last), manifest.fingerprint(study, books, values)
-    taken: dict[Path, Executed] = {}
+    all_books, taken = chosen_notebooks(study.root / "notebooks"), dict[Path, Executed]()
     for book in books:
-        waits = _before(book, books) - {_number(one) for one in taken}
+        waits = set(_before(book, all_books)) - taken.keys()
         same = known.fingerprint.get(book.stem) == now[book.stem]
         made = known.chapters.get(book.stem)
         if made and same and not waits and (last / book.name).is_file():

@@ -16,23 +16,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partialmethod
 from importlib import import_module
-from typing import Any, Self, TextIO, cast
+from typing import Any, TextIO, cast
 
 # What most notebooks need. None of these starts a thread or opens a socket when imported, which a fork would break.
 PRELOADED = (
     "ipykernel.kernelapp",
     "ipykernel.debugger",
-    "debugpy.server.api",
     "matplotlib_inline.backend_inline",
     "seaborn",
     "statsmodels.formula.api",
-    "statsmodels.stats.proportion",
-    "statsmodels.stats.contingency_tables",
-    "scipy.stats",
-    "scipy.optimize",
-    "rapidfuzz",
     "yaml",
-    "PIL.PngImagePlugin",
     "fontTools.subset",
     "evalkit.show.figure",
     "evalkit.workbench",
@@ -83,19 +76,15 @@ _Process = Forked | subprocess.Popen[bytes]
 
 
 class Warm:
-    """The preloaded process, seen from the chain; a context manager. Its kernels end with it, and it ends with us."""
+    """The preloaded process, seen from the chain. Its kernels end with it, and it ends with us."""
 
     def __init__(self, *, cold: bool = False) -> None:
-        """`cold` starts each kernel by itself, without a preloaded process."""
-        self._cold = cold
-        self._stopped = False
+        """Starts importing at once, in a session of its own, as Ctrl-C is for the chain; `cold` preloads nothing."""
+        self.stopped = False
+        self.cold_ones: list[_Process] = []
         self._lock = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
-        self._cold_ones: list[_Process] = []
-
-    def __enter__(self) -> Self:
-        """Starts importing at once, in a session of its own: Ctrl-C is for the chain."""
-        if not self._cold:
+        if not cold:
             self._process = subprocess.Popen(  # noqa: S603 - ourselves
                 [sys.executable, "-m", __name__],
                 stdin=subprocess.PIPE,
@@ -103,17 +92,13 @@ class Warm:
                 text=True,
                 start_new_session=True,
             )
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        """Lets it go, and any kernel that is still there."""
-        self.stop()
-
-    def stop(self) -> None:
+    def close(self) -> None:
         """Kills every kernel; none is started after that."""
-        self._stopped = True
-        for kernel in self._cold_ones:
-            _kill(kernel)
+        self.stopped = True
+        for kernel in self.cold_ones:
+            if kernel.poll() is None:
+                _kill_group(kernel.pid)
         if not (warm := self._process):
             return
         with suppress(BrokenPipeError):
@@ -133,7 +118,7 @@ class Warm:
             OSError: The warm process is gone; a cold kernel will do.
         """
         with self._lock:
-            if not self._process or self._stopped:
+            if not self._process or self.stopped:
                 raise OSError("there is no warm process")
             told = {"command": list(command), "env": dict(env), "folder": folder}
             print(json.dumps(told), file=self._process.stdin, flush=True)
@@ -141,17 +126,6 @@ class Warm:
         if not answer:
             raise OSError("the warm process has stopped")
         return Forked(int(answer))
-
-    def started_cold(self, kernel: _Process) -> None:
-        """Takes note of a cold kernel's process, and kills it if it came too late."""
-        self._cold_ones.append(kernel)
-        if self._stopped:
-            _kill(kernel)
-
-    def refuse_if_stopped(self) -> None:
-        """Raises InterruptedError after `stop`."""
-        if self._stopped:
-            raise InterruptedError("stopped")
 
     def manager_class(self) -> type:
         """A kernel manager for nbclient whose kernels come from here, or cold when that fails."""
@@ -162,13 +136,16 @@ class Warm:
         class ForkedKernelManager(AsyncKernelManager):
             async def _async_launch_kernel(self, kernel_cmd: list[str], **kw: Any) -> None:
                 here: Any = self.provisioner
-                env, folder = kw.get("env") or os.environ, kw.get("cwd")
                 try:
+                    env, folder = kw.get("env") or os.environ, kw.get("cwd")
                     here.process = warm.kernel(kernel_cmd, env, folder)
                 except OSError:
-                    warm.refuse_if_stopped()
+                    if warm.stopped:
+                        raise
                     await super()._async_launch_kernel(kernel_cmd, **kw)
-                    warm.started_cold(here.process)
+                    warm.cold_ones.append(here.process)
+                    if warm.stopped:  # it came too late
+                        _kill_group(here.process.pid)
                     return
                 here.pid = here.pgid = here.process.pid
                 self._reconcile_connection_info(here.connection_info)
@@ -176,21 +153,11 @@ class Warm:
         return ForkedKernelManager
 
 
-def _kill(kernel: _Process) -> None:
-    """Kills a kernel that leads a group, with what it has started."""
-    if kernel.poll() is None:
-        _kill_group(kernel.pid)
-
-
 def _kill_group(pid: int) -> None:
+    """Kills a kernel that leads a group, with what it has started."""
     for kill in (os.killpg, os.kill):  # it may not lead its group yet
         with suppress(ProcessLookupError, PermissionError):
             kill(pid, signal.SIGKILL)
-
-
-def available() -> bool:
-    """Whether this system can fork."""
-    return hasattr(os, "fork")
 
 
 def main() -> None:
@@ -202,7 +169,14 @@ def main() -> None:
         import_module(name)
     ours, theirs = os.pipe()  # nobody writes; reading ends when we do
     kernels: set[int] = set()
-    signal.signal(signal.SIGCHLD, lambda *_: _reap(kernels))
+
+    def reap(*_: object) -> None:
+        """Takes leave of kernels that are gone, so that their time counts as ours."""
+        with suppress(ChildProcessError):
+            while pid := os.waitpid(-1, os.WNOHANG)[0]:
+                kernels.discard(pid)
+
+    signal.signal(signal.SIGCHLD, reap)
     for line in sys.stdin:  # ends when the chain does, however that ends
         pid = os.fork()
         if pid == 0:
@@ -219,13 +193,6 @@ def main() -> None:
         with suppress(ChildProcessError):
             os.waitpid(pid, 0)
     os._exit(0)
-
-
-def _reap(kernels: set[int]) -> None:
-    """Takes leave of kernels that are gone, so that their time counts as ours."""
-    with suppress(ChildProcessError):
-        while pid := os.waitpid(-1, os.WNOHANG)[0]:
-            kernels.discard(pid)
 
 
 def _end_with(pipe: int) -> None:

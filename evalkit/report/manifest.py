@@ -15,9 +15,10 @@ import msgspec
 import evalkit
 from evalkit import ledger
 from evalkit.abtest.lock import PLAN_FILE
+from evalkit.answers.journal import read_header
 from evalkit.decision.rules import CONFIRMED
 from evalkit.errors import DataError, EvalkitError
-from evalkit.files import from_json, read_record, to_json, utc, write_whole
+from evalkit.files import read_record, to_json, utc, write_whole
 from evalkit.report.notebook import Executed
 from evalkit.study import Study, Value, is_elsewhere
 from evalkit.wording import without_secrets_in
@@ -68,7 +69,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     files: dict[str, str] = {}
     ledger: str = ""
     fingerprint: dict[str, str] = {}
-    notes: list[str] | msgspec.UnsetType = msgspec.UNSET
+    notes: list[str] = []
 
 
 def write(
@@ -102,7 +103,7 @@ def write(
         versions=versions | {name: version(name) for name in _PACKAGES},
         platform=platform.platform(),
         journals=_journals(study, parameters),
-        files=hashes([*files(study), *books], study.root),
+        files=_hashes([*_below(study.folder), *books], study.root),
         ledger=ledger.head_of(study.folder),
         fingerprint=fingerprint(study, books, parameters),
     )
@@ -112,7 +113,7 @@ def write(
 def note(folder: Path, sentence: str) -> None:
     """Adds a sentence to what the page says above a run's answer."""
     made = read(folder)
-    _write(folder, msgspec.structs.replace(made, notes=[*(made.notes or ()), sentence]))
+    _write(folder, msgspec.structs.replace(made, notes=[*made.notes, sentence]))
 
 
 def _write(folder: Path, made: Manifest) -> Manifest:
@@ -133,24 +134,19 @@ def read(folder: Path) -> Manifest:
     return read_record(path, Manifest, said="not a manifest", remedy="run the study again")
 
 
-def files(study: Study) -> list[Path]:
-    """Every file of the study that a run may read, without ledgers and locks."""
-    return [path for path in _below(study.folder) if not path.name.endswith(_RECORDS + _BESIDE)]
-
-
 def _below(folder: Path) -> list[Path]:
-    found = sorted(folder.rglob("*"))
-    return [path for path in found if path.is_file() and "__pycache__" not in path.parts]
+    """Every file that a run may read, without ledgers and locks."""
+    found = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    passed_over = (*_RECORDS, *_BESIDE, ".pyc")
+    return [path for path in found if not path.name.endswith(passed_over)]
 
 
-def hashes(paths: Iterable[Path], root: Path) -> dict[str, str]:
+def _hashes(paths: Iterable[Path], root: Path) -> dict[str, str]:
     """sha256 of each file, by its path relative to `root`."""
-    made = {}
-    for path in paths:
-        with path.open("rb") as file:
-            name = path.relative_to(root) if path.is_relative_to(root) else path
-            made[str(name)] = hashlib.file_digest(file, "sha256").hexdigest()
-    return made
+    return {
+        str(path.relative_to(root) if path.is_relative_to(root) else path): ledger.sha256_of(path)
+        for path in paths
+    }
 
 
 def fingerprint(
@@ -161,34 +157,27 @@ def fingerprint(
     For chapters that may read an A/B log also over what no file tells of it.
     """
     code = Path(evalkit.__file__).parent
+    try:
+        confirmed = [one.sha256 for one in ledger.read(study.folder / ledger.FILE).of(CONFIRMED)]
+    except EvalkitError:
+        confirmed = ["damaged"]
     shared = {
         "parameters": {name: value for name, value in parameters.items() if name != "run"},
         "journals": _journals(study, parameters),
-        "files": hashes(files(study), study.root),
-        "confirmed": _confirmed(study),
-        "code": hashes(_below(code), code),
+        "files": _hashes(_below(study.folder), study.root),
+        "confirmed": confirmed,
+        "code": _hashes(_below(code), code),
     }
-    text = json.dumps(shared, sort_keys=True)
-    of_log = _of_log(study, parameters)
+    # A log outside the study may hold more by the next run; in one inside, looks fall due as days go by.
+    of_log = f"{datetime.now(UTC):%F}" if study.path(PLAN_FILE).exists() else ""
+    if is_elsewhere(str(parameters.get("event_log") or "")):
+        of_log = str(parameters.get("run"))
     made = {}
     for book in books:
-        known = text if book.stem[:2] in _BEFORE_USERS else text + of_log
+        known = json.dumps(shared, sort_keys=True)
+        known += "" if book.stem[:2] in _BEFORE_USERS else of_log
         made[book.stem] = hashlib.sha256(known.encode() + book.read_bytes()).hexdigest()
     return made
-
-
-def _of_log(study: Study, parameters: Mapping[str, Value]) -> str:
-    """A log outside the study may hold more by the next run; in one inside, looks fall due as days go by."""
-    if is_elsewhere(str(parameters.get("event_log") or "")):
-        return str(parameters.get("run"))
-    return f"{datetime.now(UTC):%F}" if study.path(PLAN_FILE).exists() else ""
-
-
-def _confirmed(study: Study) -> list[str]:
-    try:
-        return [one.sha256 for one in ledger.read(study.folder / ledger.FILE).of(CONFIRMED)]
-    except EvalkitError:
-        return ["damaged"]
 
 
 def _journals(study: Study, parameters: Mapping[str, Value]) -> dict[str, dict[str, object]]:
@@ -198,23 +187,18 @@ def _journals(study: Study, parameters: Mapping[str, Value]) -> dict[str, dict[s
         named = parameters.get(name) or f"journals/{name.removesuffix('_journal')}.jsonl"
         try:
             path = study.path(str(named))
+            if path.is_file():
+                made[name] = _header(path)
         except DataError as why:  # its chapter says so too; the report must still come
             made[name] = {"problem": str(why)}
-            continue
-        if path.is_file():
-            made[name] = _header(path)
     return made
 
 
 def _header(path: Path) -> dict[str, object]:
-    with path.open(encoding="utf-8", errors="replace") as file:
-        line = file.readline()
-    try:
-        header = from_json(line)
-        if (header.get("about") or {}).get("system_prompt_use") == "none":
-            # Written before the rows' own were told apart: what it says is that the study gave none.
-            header["about"]["system_prompt_use"] = "none beside the rows' own"
-    except (ValueError, AttributeError):  # its chapter says more; the report must still come
-        return {"problem": "its first line is no header"}
+    header = read_header(path)
+    about = header.get("about")
+    if isinstance(about, dict) and about.get("system_prompt_use") == "none":
+        # Written before the rows' own were told apart: what it says is that the study gave none.
+        header["about"] = about | {"system_prompt_use": "none beside the rows' own"}
     names = ("model", "endpoint", "parameters", "versions", "created_at", "about")
     return {name: header.get(name) for name in names}

@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
-import re
 import time
-from collections import ChainMap
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 
-from evalkit.errors import DesignError
-from evalkit.study import TYPES, Value, declared_parameters, misfits
-from evalkit.wording import passwords_in, redacted, visible, without_secrets, without_secrets_in
+from evalkit.study import Value, declared_parameters
+from evalkit.wording import redacted, visible, without_secrets, without_secrets_in
 
 _START_TIMEOUT_S = 300  # a busy machine takes its time
-_SECRET_NAME = re.compile(
-    r"(?i)(^|_)(api_?key|secret|password|passwd|pwd|token|credentials?|private_key|bearer)(_|$)"
-)
-_SECRET_VALUE = re.compile(
-    r"(?i)\b(sk-[a-z0-9_\-]{12,}|bearer\s+\S{8,}|gh[pousr]_[a-z0-9]{20,}|hf_[a-z0-9]{20,}|xox[abp]-\S{10,}"
-    r"|AKIA[0-9A-Z]{16}|eyJ[\w-]{10,}\.[\w-]{10,}\.\S+)"
-)
 
 
 class Executed(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,20 +31,6 @@ class Executed(msgspec.Struct, frozen=True, kw_only=True):
     error: str | None = None
     seconds: float = 0.0
     skipped: bool = False
-
-
-def checked_parameters(
-    values: Mapping[str, Value], declared: Mapping[Path, Mapping[str, type]]
-) -> None:
-    """Refuses names that neither a setting nor a notebook has, values of another type, numbers that are none, and secrets.
-
-    Raises:
-        DesignError: With every problem, one a line.
-    """
-    known = [TYPES, {"study": str, "run": str}, *declared.values()]
-    problems = [told for name, value in values.items() for told in _problems(name, value, known)]
-    if problems:
-        raise DesignError("\n  ".join(["parameters refused:", *problems]))
 
 
 def execute(
@@ -155,6 +130,8 @@ def one_line(text: str) -> str:
 @contextmanager
 def _own_loop() -> Iterator[None]:
     """The client opens an event loop for its thread and leaves it open; this one is closed."""
+    import asyncio  # takes the gate, which never gets here, some time
+
     from jupyter_core.utils import ensure_event_loop
 
     loop = ensure_event_loop()
@@ -164,25 +141,6 @@ def _own_loop() -> Iterator[None]:
         if not loop.is_running():
             loop.close()
             asyncio.set_event_loop(None)
-
-
-def _problems(name: str, value: Value, known: Iterable[Mapping[str, type]]) -> Iterable[str]:
-    told = "looks like a secret, and papermill writes parameters in plain text; use the environment"
-    if _SECRET_NAME.search(name):
-        yield f"{name}: {told}"
-    elif isinstance(value, str) and _is_secret(value):
-        yield f"{name}: the value {told}"
-    else:
-        own = [types for types in known if name in types] or [dict(ChainMap(*map(dict, known)))]
-        unknown = "no such setting, and no notebook declares it"
-        told = (one for types in own for one in misfits(name, value, types, unknown=unknown))
-        yield from dict.fromkeys(told)
-
-
-def _is_secret(value: str) -> bool:
-    """By its form, or as a key that the environment holds."""
-    by_form = _SECRET_VALUE.search(value) or passwords_in(value)
-    return bool(by_form) or without_secrets(value) != value
 
 
 def _write_failed(notebook: Path, output: Path, error: str) -> None:

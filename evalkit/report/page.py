@@ -19,7 +19,7 @@ from evalkit.decision import Decision, read_evidence
 from evalkit.decision.layers import MISSING
 from evalkit.decision.rules import CONFIRMED, NAMES, STAGES, UNCONFIRMED
 from evalkit.errors import DataError
-from evalkit.evidence import ABDetails, BenchmarkDetails, Evidence, as_json, details_of
+from evalkit.evidence import ABDetails, Evidence, details_of
 from evalkit.files import JsonObject, write_whole
 from evalkit.records import Layer
 from evalkit.report import clean, manifest
@@ -39,14 +39,6 @@ FIRST_SCREEN = "first-screen"
 _TEMPLATE = Path(__file__).with_name("template")
 _KINDS = {"ship": "better", "don't ship": "worse"}
 _TITLES = {"benchmark": "1 Benchmark", "human": "2 Human rating", "ab_test": "3 A/B test"}
-_LOOK_COLUMNS = {
-    "look": "Look",
-    "n": "Users",
-    "estimate": "Difference",
-    "ci_low": "from",
-    "ci_high": "to",
-    "verdict": "Verdict",
-}
 _LAYERS = {  # whose evidence a chapter makes or reads; the last of a layer is where its row leads
     "benchmark": ("02_regressions", "01_benchmark"),
     "human": ("03_rate", "04_preference"),
@@ -71,6 +63,7 @@ class Chapter:
         picture: The one picture that stands open below the answer, and why it stopped if it did.
         limits: What it cannot tell.
         rest: Everything else.
+        numbers: Where in it the table stands that is behind the decision's row.
         first: What it puts on the first screen.
         lacking: Where its layer has no evidence, what is missing and its price.
     """
@@ -83,6 +76,7 @@ class Chapter:
     rest: str
     first: str
     error: str | None
+    numbers: str = ""
     lacking: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -99,11 +93,6 @@ class Chapter:
     def body(self) -> str:
         """All of it but what stands on the first screen."""
         return self.answer + self.picture + self.limits + self.rest
-
-    @property
-    def numbers(self) -> str:
-        """Where the table stands that is behind the decision's row; "" without one."""
-        return _anchor(self.id) if f'id="{_anchor(self.id)}"' in self.rest else ""
 
     @property
     def simulated(self) -> bool:
@@ -136,12 +125,6 @@ class Chapter:
         parts = (self.answer, self.picture, self.limits, self.rest)
         return Markup("".join(part for part in parts if part not in self.told))  # noqa: S704 - cleaned
 
-    @property
-    def inside(self) -> str:
-        """What is folded away, counted."""
-        counts = {name: self.folded.count(f"<{name}") for name in ("figure", "table")}
-        return listed([plural(n, name) for name, n in counts.items() if n])
-
 
 def write_page(folder: Path) -> Path:
     """Writes `report.html` into a run's folder, from what stands there.
@@ -153,20 +136,17 @@ def write_page(folder: Path) -> Path:
     decision = verdict.read(folder) if (folder / "decision.json").is_file() else None
     lacking, chapters = _lacking(decision), list[Chapter]()
     for stem, one in made.chapters.items():
-        taken = any(one.first for one in chapters)
-        found = chapter(folder / f"{stem}.ipynb", one, lift=not taken)
+        found = chapter(
+            folder / f"{stem}.ipynb", one, lift=not any(before.first for before in chapters)
+        )
         chapters.append(replace(found, lacking=lacking.get(stem, {})))
-    text = _page(made, chapters, None if made.failed else decision, *_evidence(folder))
+    try:
+        evidence, lost = read_evidence(folder), ""
+    except DataError as why:  # the page must still come
+        evidence, lost = {}, f"hashes are missing here: {why}"
+    text = _page(made, chapters, None if made.failed else decision, evidence, lost)
     page = visible(without_secrets(_with_letters(clean.with_unique_names(text))))
     return write_whole(folder / FILE, page.encode())
-
-
-def _evidence(folder: Path) -> tuple[Mapping[Layer, Evidence], str]:
-    """What the layers handed over, or why the page must come without it."""
-    try:
-        return read_evidence(folder), ""
-    except DataError as why:
-        return {}, f"hashes, costs and looks are missing here: {why}"
 
 
 def _with_letters(text: str) -> str:
@@ -188,17 +168,16 @@ def chapter(notebook: Path, made: Executed, *, lift: bool = True) -> Chapter:
     """
     body, _ = _exporter().from_filename(str(notebook))
     before, *marked = _SLOT.split(body)
-    parts = defaultdict[str, str](str, rest=before)
+    parts, numbers = defaultdict[str, str](str, rest=before), ""
     for slot, text in zip(marked[::2], marked[1::2], strict=True):
-        if (
-            slot == _NUMBERS
-            and text.strip()
-            and f'id="{_anchor(notebook.stem)}"' not in parts["rest"]
-        ):
-            parts["rest"] += _behind(notebook.stem, text)
+        if slot == _NUMBERS and text.strip() and not numbers:
+            numbers = f"{html.escape(notebook.stem)}-{_NUMBERS}"
+            back = '<p class="back"><a href="#decision">Back to the decision</a></p>'
+            parts["rest"] += f'<div class="numbers" id="{numbers}">{text}{back}</div>'
+        elif slot in {"picture", "limits"} or (slot == FIRST_SCREEN and lift):
+            parts[slot] += text
         else:
-            stays = slot in {"picture", "limits"} or (slot == FIRST_SCREEN and lift)
-            parts[slot if stays else "rest"] += text
+            parts["rest"] += text
     limits, rest = parts["limits"], parts["rest"]
     return Chapter(
         id=notebook.stem,
@@ -209,6 +188,7 @@ def chapter(notebook: Path, made: Executed, *, lift: bool = True) -> Chapter:
         rest=clean.with_heading_levels(_ANSWER.sub("", rest)).strip(),
         first=parts[FIRST_SCREEN],
         error=made.error,
+        numbers=numbers,
     )
 
 
@@ -220,16 +200,6 @@ def _slot(cell: JsonObject, stopped: bool = False) -> str:
         return "limits"
     tags = cell["metadata"].get("tags", [])
     return next((one for one in (FIRST_SCREEN, "picture", _NUMBERS) if one in tags), "rest")
-
-
-def _behind(stem: str, markup: str) -> str:
-    """The table behind a row of the first screen, to be led to, and the way back."""
-    back = '<p class="back"><a href="#decision">Back to the decision</a></p>'
-    return f'<div class="numbers" id="{_anchor(stem)}">{markup}{back}</div>'
-
-
-def _anchor(stem: str) -> str:
-    return f"{html.escape(stem)}-{_NUMBERS}"
 
 
 @cache
@@ -269,8 +239,8 @@ def _page(
         chapters=chapters,
         rows=_rows(decision, chapters),
         facts=_facts(made, decision, evidence, lost),
-        tables=_tables(made, evidence),
-        notes=[visible(one) for one in (*(made.notes or ()), *_changes(decision, UNCONFIRMED))],
+        tables=_tables(made),
+        notes=[visible(one) for one in (*made.notes, *_changes(decision, UNCONFIRMED))],
         notices=[visible(one) for one in notices],
         **_verdict(made, decision),
     )
@@ -292,21 +262,15 @@ def _rows(decision: Decision | None, chapters: list[Chapter]) -> list[dict[str, 
         return []
     from evalkit.show.decision import rows_of
 
-    known = {one.id: one for one in chapters}
+    known, rows = {one.id: one for one in chapters}, []
     led = {_TITLES[layer]: known.get(stems[-1]) for layer, stems in _LAYERS.items()}
-    benchmark = known.get(_LAYERS["benchmark"][0])
-    told = [
-        {
-            "name": row.name,
-            "at": one.numbers or one.id,
-            "word": row.word.replace("'", "’"),
-            "kind": row.kind,
-        }
-        for row in rows_of(decision)
-        if (one := led.get(row.name, benchmark))
-    ]
+    for row in rows_of(decision):
+        if one := led.get(row.name, known.get(_LAYERS["benchmark"][0])):
+            word = row.word.replace("'", "’")
+            at = one.numbers or one.id
+            rows.append({"name": row.name, "at": at, "word": word, "kind": row.kind})
     together = [one.numbers for one in chapters if one.first and one.numbers]
-    return told + [{"name": "All in numbers", "at": at, "word": ""} for at in together]
+    return rows + [{"name": "All in numbers", "at": at, "word": ""} for at in together]
 
 
 def _lacking(decision: Decision | None) -> dict[str, dict[str, str]]:
@@ -353,31 +317,19 @@ def _about(made: Manifest, decision: Decision | None, benchmark: Evidence | None
 
 
 def _facts(
-    made: Manifest,
-    decision: Decision | None,
-    evidence: Mapping[Layer, Evidence],
-    lost: str = "",
+    made: Manifest, decision: Decision | None, evidence: Mapping[Layer, Evidence], lost: str = ""
 ) -> dict[str, str]:
     bound = evidence["benchmark"].bound_to if "benchmark" in evidence else {}
     plan = details_of(evidence, ABDetails).plan_hash
-    simulated = [NAMES[layer] for layer in decision.simulated] if decision else []
-    seeds = [f"{name} {value}" for name, value in made.parameters.items() if name.endswith("seed")]
-    journals = {
-        f"Answers, {name.removesuffix('_journal').replace('_', '-')}": _flat(one)
-        for name, one in made.journals.items()
-    }
-    facts = {
-        "Study and run": f"{made.study}, {made.run}",
-        "Evidence": lost,
-        **{f"sha256 of {name.replace('_', ' ')}": value for name, value in bound.items()},
-        "A/B plan": f"sha256 {plan}" if plan else "",
-        "Simulated": listed(simulated),
-        "Seeds": ", ".join(seeds),
-        **journals,
-        "Duration": f"{made.seconds:.0f} s, {plural(len(made.chapters), 'chapter')}",
-        "Versions": ", ".join(f"{name} {number}" for name, number in made.versions.items()),
-        "Machine": made.platform,
-    }
+    facts = {"Study and run": f"{made.study}, {made.run}", "Evidence": lost}
+    facts |= {f"sha256 of {name.replace('_', ' ')}": value for name, value in bound.items()}
+    facts["A/B plan"] = f"sha256 {plan}" if plan else ""
+    facts["Simulated"] = listed([NAMES[layer] for layer in decision.simulated] if decision else [])
+    for name, one in made.journals.items():
+        facts[f"Answers, {name.removesuffix('_journal').replace('_', '-')}"] = _flat(one)
+    facts["Duration"] = f"{made.seconds:.0f} s, {plural(len(made.chapters), 'chapter')}"
+    facts["Versions"] = ", ".join(f"{name} {number}" for name, number in made.versions.items())
+    facts["Machine"] = made.platform
     return {name: visible(value) for name, value in facts.items() if value}
 
 
@@ -391,31 +343,15 @@ def _flat(value: object) -> str:
     return number(value) if isinstance(value, float) else str(value)
 
 
-def _tables(made: Manifest, evidence: Mapping[Layer, Evidence]) -> list[dict[str, object]]:
+def _tables(made: Manifest) -> list[dict[str, object]]:
     from evalkit.show import table
 
     parameters = [
-        {"name": name, "value": str(made.parameters[name])} for name in sorted(made.parameters)
+        {"name": name, "value": str(one)} for name, one in sorted(made.parameters.items())
     ]
     files = [{"file": name, "sha256": value} for name, value in made.files.items()]
-    times = [
-        {"chapter": name, "seconds": f"{one.seconds:.1f}"} for name, one in made.chapters.items()
-    ]
     tables = {
         "Parameters": table(parameters, caption="Parameters"),
         "Files and their hashes": table(files, caption="Files"),
-        "Duration of each chapter": table(times, caption="Duration", numeric=("seconds",)),
     }
-    costs, looks = (
-        details_of(evidence, BenchmarkDetails).costs,
-        details_of(evidence, ABDetails).looks,
-    )
-    if costs:
-        spent = [{"answers of": name.replace("_", "-"), **one} for name, one in costs.items()]
-        told = "Tokens, waiting time and money by model"
-        tables["Cost of the answers"] = table(spent, caption=told)
-    if looks:
-        tables["Looks at the A/B test"] = table(
-            as_json(looks), caption="Looks", columns=_LOOK_COLUMNS, numeric=tuple(_LOOK_COLUMNS)
-        )
     return [{"summary": name, "body": Markup(one.body)} for name, one in tables.items()]  # noqa: S704 - escaped

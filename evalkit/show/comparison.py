@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from itertools import chain
 
 import numpy as np
 import seaborn as sns
@@ -203,14 +202,9 @@ def differences_title(comparison: Comparison) -> str:
         return "No examples, so no differences"
     by: dict[str, list[str]] = {}
     for name, one in comparison.changes.items():
-        by.setdefault(one.verdict, []).append(label(name))
-    parts = [f"{name} is {against(comparison)}" for name in by.pop("not worse", [])]
-    parts += [f"{against(comparison)} in {name}" for name in by.pop("not shown", [])]
-    for word in ("better", "worse"):
-        if names := by.pop(word, []):
-            parts.append(f"{listed(names)} {wording.are(len(names))} {word}")
-    if rest := [*chain(*by.values())]:
-        parts.append(f"no difference shown in {listed(rest)}")
+        said = against(comparison) if one.is_primary else ""
+        by.setdefault(said or one.verdict, []).append(label(name))
+    parts = [f"{said} in {listed(names)}" for said, names in by.items()]
     return f"{capital('; '.join(parts))}{_but(comparison)}"
 
 
@@ -348,11 +342,13 @@ def similarity_title(comparison: Comparison) -> str:
     one = comparison.changes.get("similarity")
     if one is None or one.test.estimate is None:
         return "No answers to compare with the expected text"
-    moved, scale = one.test.estimate, wording.scale_of(one.test)
-    if one.verdict not in SHOWN:
-        return f"No shift in similarity shown ({wording.amount(moved, scale)})"
-    way = "closer to" if moved > 0 else "away from"
-    return f"Answers moved {wording.amount(moved, scale, sign=False)} {way} the expected text"
+    return _moved("similarity", one.test.estimate, one.verdict, wording.effect(one.test))
+
+
+def _moved(what: str, estimate: float, verdict: str, change: str) -> str:
+    if verdict not in SHOWN:
+        return f"No difference in {what} shown: {change}"
+    return f"{capital(what)} {wording.moves(estimate)}: {change}"
 
 
 def scatter(comparison: Comparison, metric: str = "similarity") -> Html:
@@ -387,16 +383,13 @@ def draw_scatter(
 
 
 def scatter_title(comparison: Comparison, metric: str) -> str:
-    """How many answers came closer or scored higher, how many did not, and whether that is more than chance."""
+    """How many answers scored higher, how many did not, and whether that is more than chance."""
     diffs = [diff for one in comparison.pairs if (diff := one.diff(metric)) is not None]
     if not diffs:
         return "No answers to compare"
-    closer, away = (sum(diff * sign > 1e-9 for diff in diffs) for sign in (1, -1))
-    up, down = f"scored higher on {label(metric)}", "lower"
-    if metric == "similarity":
-        up, down = "came closer", "moved away"
-    moved = f"{plural(closer, 'answer')} {up}, {count(away)} {down}"
-    told = f"{moved}, {count(len(diffs) - closer - away)} stayed"
+    more, less = (sum(diff * sign > 1e-9 for diff in diffs) for sign in (1, -1))
+    moved = f"{plural(more, 'answer')} scored higher on {label(metric)}, {count(less)} lower"
+    told = f"{moved}, {count(len(diffs) - more - less)} stayed"
     change = comparison.changes.get(metric)
     return told if change and change.verdict in SHOWN else f"{told}: no difference shown"
 
@@ -464,9 +457,7 @@ def spread_title(comparison: Comparison, field: str) -> str:
         return f"No {what} was recorded for both models"
     ends = wording.interval(test.ci_low, test.ci_high, scale="number", alpha=test.alpha)
     change = f"{wording.signed(test.estimate)} {unit} an answer ({ends})"
-    if test.verdict not in SHOWN:
-        return f"No difference in {what} shown: {change}"
-    return f"{capital(what)} {wording.moves(test.estimate)}: {change}"
+    return _moved(what, test.estimate, test.verdict, change)
 
 
 def costs(found: Costs) -> Html:
@@ -658,10 +649,10 @@ def detectable_title(comparison: Comparison) -> str:
     """What this test set could have found in right or wrong answers, against what was seen."""
     cells, often = comparison.cells, wording.times(comparison.declared.power)
     n, found = sum(cells.values()), _detects(comparison, comparison.n)
-    if not n:
-        return "No example is right or wrong, so nothing can be found"
     if not comparison.disagreement:
-        return f"The models were right on the same {_examples(n)}: nothing to size a test set by"
+        return (
+            "No example is right of one model and wrong of the other: nothing to size a test set by"
+        )
     if found is None:
         so_large = "a difference as large as the models' disagreement"
         return f"{_examples(n)} do not find even {so_large} {often}"

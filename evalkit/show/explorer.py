@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import html
-import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 import anywidget
 import ipywidgets as widgets
+import msgspec
 import pandas as pd
 import traitlets
 from IPython.display import display
@@ -21,27 +21,27 @@ from evalkit import wording
 from evalkit.answers import scoring
 from evalkit.answers.metrics import Pair
 from evalkit.benchmark.frames import example_record, examples_frame
-from evalkit.conversation import Messages, conversation_css, conversation_html, conversation_text
+from evalkit.conversation import conversation_css, conversation_html, conversation_text
 from evalkit.errors import DataError
 from evalkit.files import append_line, lines, to_line, utc, write_whole
 from evalkit.human.rater import in_jupyter
 from evalkit.records import Brief, EvalResult
 from evalkit.show.regressions import marked, merged
 from evalkit.show.tables import note
-from evalkit.wording import without_secrets
 
 ALL, CHANGE = "all", "change"
 MARKED, NOTED, TAG = "marked", "with a note", "tag: "
 STATUSES = ("regressed", "fixed", "both wrong", "both right", "undefined")
 TAKEN = ("latency_ms", "completion_tokens")  # sorted by like metrics, the largest as the worst
-Others = Mapping[str, Mapping[str, Pair]]
 LONG, LONG_LINES = 800, 10  # characters and lines from which a text scrolls in its own box
 EXPORT = "selection.jsonl"
 _OTHER, _EXPECTED = "the other answer", "the expected answer"
 _STYLE = Path(__file__).with_name("explorer.css").read_text(encoding="utf-8")
+_FLEXIBLE = {"width": "auto", "min_width": "9em", "flex": "1 1 17em"}
+_IN_A_ROW = {"display": "flex", "flex_flow": "row wrap", "align_items": "center"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Kept:
     """What somebody keeps on one example while stepping through them."""
 
@@ -50,9 +50,16 @@ class Kept:
     marked: bool = False
 
     def fits(self, wanted: str) -> bool:
-        """Whether it is "marked", "with a note", or has the tag of "tag: name"."""
-        known = {MARKED: self.marked, NOTED: bool(self.note)}
+        """Whether it is "marked", "with a note", or has the tag of "tag: name"; "all" is anything."""
+        known = {ALL: True, MARKED: self.marked, NOTED: bool(self.note)}
         return known[wanted] if wanted in known else wanted.removeprefix(TAG) in self.tags
+
+
+class _Line(msgspec.Struct):
+    example_id: str
+    note: str
+    tags: tuple[str, ...] = ()
+    marked: bool = False
 
 
 NONE_KEPT = Kept()
@@ -63,13 +70,12 @@ def read_kept(path: Path | None) -> dict[str, Kept]:
     found: dict[str, Kept] = {}
     for number, _, line in lines(path) if path and path.exists() else ():
         try:
-            row = json.loads(line)
-            tags = tuple(str(one) for one in row.get("tags") or ())
-            kept = Kept(note=str(row["note"]), tags=tags, marked=bool(row.get("marked")))
-            found[row["example_id"]] = kept
-        except (ValueError, TypeError, KeyError, AttributeError) as why:  # the others must show
+            row = msgspec.json.decode(line, type=_Line)
+        except (ValueError, TypeError) as why:  # the others must show
             told = f"{path}:{number}: not a note ({why}); passed over"
             warnings.warn(wording.visible(told), stacklevel=2)
+        else:
+            found[row.example_id] = Kept(note=row.note, tags=row.tags, marked=row.marked)
     return found
 
 
@@ -79,38 +85,8 @@ def write_kept(path: Path, example_id: str, kept: Kept) -> None:
     Raises:
         DataError: It cannot be written.
     """
-    row = {
-        "example_id": example_id,
-        "note": without_secrets(wording.cleaned(kept.note)[0]),
-        "tags": [without_secrets(wording.cleaned(one)[0]) for one in kept.tags],
-        "marked": kept.marked,
-        "at": utc(),
-    }
-    said = {name: value for name, value in row.items() if value or name == "note"}
-    append_line(path, to_line(said))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Filter:
-    """Which examples to step through.
-
-    Attributes:
-        status: One of `STATUSES`, or "all".
-        slice_value: "name = value", or "all".
-        kept: "marked", "with a note", "tag: name", or "all".
-        metric: The worst examples by this metric come first; "" keeps the file's order.
-        of: Worst by what: "change" from base to fine-tuned, or the value of "base", "fine-tuned" or a further model.
-        reverse: The best come first.
-        text: Every word must stand in the input, the expected answer, any answer or the id; case does not matter.
-    """
-
-    status: str = ALL
-    slice_value: str = ALL
-    kept: str = ALL
-    metric: str = ""
-    of: str = CHANGE
-    reverse: bool = False
-    text: str = ""
+    safe = wording.without_secrets_in(wording.whole(asdict(kept)))
+    append_line(path, to_line({"example_id": example_id, **safe, "at": utc()}))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -129,7 +105,7 @@ class Selection(Brief):
     metrics: Sequence[str] = ()
     kept: Mapping[str, Kept] = field(default_factory=dict)
     flaky: Mapping[str, str] = field(default_factory=dict)
-    others: Others = field(default_factory=dict)
+    others: Mapping[str, Mapping[str, Pair]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -142,15 +118,16 @@ class Selection(Brief):
         """
         ids = [one.example_id for one in self.pairs]
         kept = [self.kept.get(one, NONE_KEPT) for one in ids]
+        texts = {"tags": [", ".join(one.tags) for one in kept], "note": [one.note for one in kept]}
+        answers = [self.answers(one) for one in ids]
+        texts |= {f"answer_{name}": [one[name] for one in answers] for name in self.others}
         frame = examples_frame(self.pairs, self.metrics).assign(
             asked_again=pd.Categorical([self.flaky.get(one) for one in ids]),
             marked=pd.array([one.marked for one in kept], dtype="boolean"),
-            tags=_texts([", ".join(one.tags) for one in kept]),
-            note=_texts([one.note for one in kept]),
         )
-        for name in self.others:
-            told = _texts([self.answer(name, one) for one in ids])
-            frame[f"answer_{wording.cleaned(name)[0]}"] = told
+        for name, told in texts.items():
+            safe = [wording.cleaned(one)[0] or None for one in told]
+            frame[wording.cleaned(name)[0]] = pd.array(safe, dtype="str")
         return frame
 
     def write(self, path: Path) -> Path:
@@ -159,87 +136,54 @@ class Selection(Brief):
         Raises:
             DataError: It cannot be written.
         """
-        return write_whole(path, b"".join(to_line(self._record(one)) + b"\n" for one in self.pairs))
+        told = []
+        for pair in self.pairs:
+            here = pair.example_id
+            again = {"asked_again": self.flaky[here]} if here in self.flaky else {}
+            others = {"others": self.answers(here)} if self.others else {}
+            kept = asdict(self.kept.get(here, NONE_KEPT))
+            told.append(to_line(example_record(pair, **again) | others | kept) + b"\n")
+        return write_whole(path, b"".join(told))
 
-    def answer(self, model: str, example_id: str) -> str:
-        """A further model's answer to an example; "" where it gave none."""
-        pair = self.others[model].get(example_id)
-        return pair.fine_tuned.predicted if pair else ""
+    def answers(self, example_id: str) -> dict[str, str]:
+        """The further models' answers to an example, by name; "" of one that gave none."""
+        found = {name: pairs.get(example_id) for name, pairs in self.others.items()}
+        return {name: pair.fine_tuned.predicted if pair else "" for name, pair in found.items()}
 
-    def searchable(self, pair: Pair) -> str:
-        """All texts of an example, in lower case."""
-        parts = (
-            pair.example_id,
-            conversation_text(pair.base.prompt),
-            pair.base.expected_text,
-            pair.base.predicted,
-            pair.fine_tuned.predicted,
-            *(self.answer(name, pair.example_id) for name in self.others),
-        )
-        return "\n".join(parts).casefold()
+    def searchable(self) -> list[str]:
+        """All texts of each example, in lower case."""
+        texts = []
+        for one in self.pairs:
+            asked = (one.example_id, conversation_text(one.base.prompt), one.base.expected_text)
+            answers = self.answers(one.example_id).values()
+            said = (one.base.predicted, one.fine_tuned.predicted, *answers)
+            texts.append("\n".join((*asked, *said)).casefold())
+        return texts
 
-    def _record(self, pair: Pair) -> dict[str, object]:
-        here = pair.example_id
-        kept = self.kept.get(here, NONE_KEPT)
-        again = {"asked_again": self.flaky[here]} if here in self.flaky else {}
-        answers = {name: self.answer(name, here) for name in self.others}
-        own = {"marked": kept.marked, "tags": list(kept.tags), "note": kept.note}
-        return example_record(pair, **again) | ({"others": answers} if answers else {}) | own
+    def values(self) -> pd.DataFrame:
+        """Metrics, and what answers took, a row an example, by place: columns (metric, model), (metric, "change")."""
+        sides: dict[str, tuple[Sequence[Pair | None], str]]
+        sides = {"base": (self.pairs, "base"), "fine-tuned": (self.pairs, "fine_tuned")}
+        for name, pairs in self.others.items():
+            sides[name] = [pairs.get(one.example_id) for one in self.pairs], "fine_tuned"
+        made = {}
+        for metric in (*self.metrics, *TAKEN):
+            for name, (theirs, role) in sides.items():
+                found = [one and _value(one, metric, role) for one in theirs]
+                made[metric, name] = pd.Series(found, dtype=float)
+            made[metric, CHANGE] = made[metric, "fine-tuned"] - made[metric, "base"]
+        return pd.DataFrame(made)
 
 
-def select(
-    among: Selection, chosen: Filter, texts: Sequence[str], *, lower_is_better: Sequence[str] = ()
-) -> list[int]:
-    """Positions of the examples that fit, the worst first when a metric is chosen; where it is undefined they come last.
-
-    Args:
-        among: The examples.
-        chosen: Which of them, and in which order.
-        texts: What is searched of each, see `Selection.searchable`.
-        lower_is_better: Metrics of which less is better.
-    """
-    words = chosen.text.casefold().split()
-    fits = [
-        index
-        for index, pair in enumerate(among.pairs)
-        if chosen.status in (ALL, pair.status)
-        and (chosen.slice_value == ALL or chosen.slice_value in slice_values(pair))
-        and (chosen.kept == ALL or among.kept.get(pair.example_id, NONE_KEPT).fits(chosen.kept))
-        and all(word in texts[index] for word in words)
-    ]
-    if not chosen.metric:
-        return fits
-    lower = chosen.metric in (*TAKEN, *lower_is_better)
-    turned = -1 if lower is not chosen.reverse else 1
-    values = {index: _value(among.pairs[index], chosen, among.others) for index in fits}
-    known = {index: value * turned for index, value in values.items() if value is not None}
-    return [*sorted(known, key=known.__getitem__), *(one for one in fits if one not in known)]
+def _value(pair: Pair, metric: str, role: str) -> float | None:
+    if metric in TAKEN:
+        return getattr(getattr(pair, role), metric)
+    return getattr(pair, f"{role}_values").get(metric)
 
 
 def slice_values(pair: Pair) -> set[str]:
     """An example's slices as "name = value"."""
     return {f"{name} = {value}" for name, value in pair.base.slices.items()}
-
-
-def value_of(pair: Pair, metric: str, *, tuned: bool) -> float | None:
-    """One side's value of a metric, or of what its answer took."""
-    if metric in TAKEN:
-        return getattr(pair.fine_tuned if tuned else pair.base, metric)
-    return (pair.fine_tuned_values if tuned else pair.base_values).get(metric)
-
-
-def _value(pair: Pair, chosen: Filter, others: Others) -> float | None:
-    old, new = (value_of(pair, chosen.metric, tuned=tuned) for tuned in (False, True))
-    if chosen.of == CHANGE:
-        return None if old is None or new is None else new - old
-    if chosen.of in others:
-        other = others[chosen.of].get(pair.example_id)
-        return other and value_of(other, chosen.metric, tuned=True)
-    return old if chosen.of == "base" else new
-
-
-def _texts(told: Sequence[str]) -> pd.api.extensions.ExtensionArray:
-    return pd.array([wording.cleaned(one)[0] or None for one in told], dtype="str")
 
 
 class Guard(anywidget.AnyWidget):
@@ -291,20 +235,16 @@ class Explorer:
         others: Mapping[str, Sequence[Pair]] | None = None,
         lower_is_better: Sequence[str] = (),
     ) -> None:
-        self._notes_file, self._lower = notes_file, lower_is_better
+        self._notes_file, self._lower = notes_file, (*TAKEN, *lower_is_better)
         self._on_file = read_kept(notes_file)
         self._kept = dict(self._on_file)
+        further = {
+            name: {one.example_id: one for one in theirs} for name, theirs in (others or {}).items()
+        }
         self._all = Selection(
-            pairs=pairs,
-            metrics=metrics,
-            kept=self._kept,
-            flaky=flaky or {},
-            others={
-                name: {one.example_id: one for one in theirs}
-                for name, theirs in (others or {}).items()
-            },
+            pairs=pairs, metrics=metrics, kept=self._kept, flaky=flaky or {}, others=further
         )
-        self._texts = [self._all.searchable(pair) for pair in pairs]
+        self._texts, self._values = self._all.searchable(), self._all.values()
         self._places = {pair.example_id: place for place, pair in enumerate(pairs)}
         self._found: list[int] = []
         self._at = 0
@@ -334,20 +274,19 @@ class Explorer:
         if place is None:
             hint = wording.did_you_mean(str(example_id), self._places, repr)
             raise DataError(f"no example {str(example_id)!r} among {len(self._places):,}{hint}")
-        self._leave()
         if place not in self._found:
+            self._leave()
             with self._quietly():  # the order stays
                 self._status.value = self._slice.value = self._only.value = ALL
                 self._text.value = ""
             self._search()
-        self._at = self._found.index(place)
-        self._draw()
+        self._go(self._found.index(place))
 
     def _build(self) -> None:
-        pairs, metrics = self._all.pairs, self._all.metrics
+        pairs = self._all.pairs
         every = sorted({value for pair in pairs for value in slice_values(pair)})
-        taken = [one for one in TAKEN if any(getattr(p.base, one) is not None for p in pairs)]
-        orders = [("file order", ""), *((_metric_name(name), name) for name in (*metrics, *taken))]
+        known = dict.fromkeys(metric for metric, _ in self._values.dropna(axis=1, how="all"))
+        orders = [("file order", ""), *((_metric_name(name), name) for name in known)]
         sides = [CHANGE, "base", "fine-tuned", *self._all.others]
         self._status = _dropdown("Status", [ALL, *STATUSES], self._search)
         self._slice = _dropdown("Slice", [ALL, *every], self._search)
@@ -357,44 +296,37 @@ class Explorer:
         self._reverse = _toggle("Best first", "Turn the order round", self._search)
         self._text = _words("Search", "words in any text")
         self._text.observe(self._search, "value")
-        self._against = _dropdown("Compare with", [_OTHER, _EXPECTED], self._draw_body)
-        self._back = _button("Previous", "Previous example", lambda _: self._step(-1))
-        self._next = _button("Next", "Next example", lambda _: self._step(+1))
+        self._against = _dropdown("Compare with", [_OTHER, _EXPECTED], self._draw)
+        self._back = _button("Previous", "Previous example", lambda _: self._go(self._at - 1))
+        self._next = _button("Next", "Next example", lambda _: self._go(self._at + 1))
         self._place = widgets.Label().add_class("ek-place")
-        self._picture = _toggle(
-            "Points", "One mark an example; a click goes to it", self._draw_points
-        )
+        hint = "One mark an example; a click goes to it"
+        self._picture = _toggle("Points", hint, self._draw_points)
         self._points = Points(layout={"display": "none"})
         self._points.observe(self._pick, "picked")
         self._body = widgets.HTML()
-        self._note = widgets.Textarea(
-            placeholder="to yourself", description="Note", layout={"width": "auto"}
-        )
+        look = {"description": "Note", "layout": {"width": "auto"}}
+        self._note = widgets.Textarea(placeholder="to yourself", **look)
         self._tags = _words("Tags", "words, separated by commas")
         self._save = _button("Save note", "Save note and tags", self._save_note)
         self._mark = _toggle("Mark", "Mark this example", self._keep_mark)
-        self._export = _button(
-            "Export",
-            "Write the examples that the filter leaves, a JSON line each",
-            self._write_selection,
-        )
+        hint = "Write the examples that the filter leaves, a JSON line each"
+        self._export = _button("Export", hint, self._write_selection)
         self._export.disabled = self._notes_file is None
         self._saved = widgets.Label().add_class("ek-saved")
         chosen = (self._status, self._slice, self._only, self._metric, self._of)
-        filters = _row(*chosen, self._reverse, self._text, self._against)
-        steps = _row(self._back, self._next, self._place, self._picture)
-        notes = _row(self._tags, self._save, self._mark, self._export, self._saved)
+        filters = (*chosen, self._reverse, self._text, self._against)
+        steps = (self._back, self._next, self._place, self._picture)
+        notes = (self._tags, self._save, self._mark, self._export, self._saved)
+        top, middle, low = (widgets.Box(one, layout=_IN_A_ROW) for one in (filters, steps, notes))
         guard = Guard().add_class("ek-guard")
-        rows = [guard, filters, steps, self._points, self._body, self._note, notes]
+        rows = [guard, top, middle, self._points, self._body, self._note, low]
         self.widget = widgets.VBox(rows).add_class("ek-explorer")
 
     def _ipython_display_(self) -> None:
         many = wording.plural(len(self._all), "example")
-        display(
-            self.widget
-            if in_jupyter()
-            else note(f"Open this notebook in JupyterLab to step through the {many} one by one.")
-        )
+        told = note(f"Open this notebook in JupyterLab to step through the {many} one by one.")
+        display(self.widget if in_jupyter() else told)
 
     @contextmanager
     def _quietly(self) -> Iterator[None]:
@@ -404,37 +336,39 @@ class Explorer:
         self._quiet = False
 
     def _search(self, _change: object = None) -> None:
+        """Finds the examples that fit, the worst first when a metric is chosen; where it is undefined they come last."""
         if self._quiet:
             return
         self._leave()
-        chosen = Filter(
-            status=self._status.value or ALL,
-            slice_value=self._slice.value or ALL,
-            kept=self._only.value or ALL,
-            metric=self._metric.value or "",
-            of=self._of.value or CHANGE,
-            reverse=self._reverse.value,
-            text=self._text.value,
-        )
-        self._found = select(self._all, chosen, self._texts, lower_is_better=self._lower)
-        self._at = 0
+        words, status = self._text.value.casefold().split(), self._status.value
+        part, only = self._slice.value, str(self._only.value)
+        found = [
+            place
+            for place, pair in enumerate(self._all.pairs)
+            if status in (ALL, pair.status)
+            and (part == ALL or part in slice_values(pair))
+            and self._kept.get(pair.example_id, NONE_KEPT).fits(only)
+            and all(word in self._texts[place] for word in words)
+        ]
+        if metric := self._metric.value:
+            values = self._values[metric, self._of.value].iloc[found]
+            up = (metric in self._lower) is self._reverse.value
+            found = [*values.sort_values(ascending=up, kind="stable").index]
+        self._found, self._at = found, 0
         self._draw()
         self._draw_points()
 
-    def _step(self, by: int) -> None:
+    def _go(self, to: int) -> None:
         self._leave()
-        if self._found:
-            self._at = (self._at + by) % len(self._found)
+        self._at = to % max(len(self._found), 1)
         self._draw()
 
     def _pick(self, change: traitlets.Bunch) -> None:
-        if not 0 <= change.new < len(self._found):
-            return
-        self._leave()
-        self._at, self._points.picked = change.new, -1
-        self._draw()
+        if 0 <= change.new < len(self._found):
+            self._points.picked = -1
+            self._go(change.new)
 
-    def _draw(self) -> None:
+    def _draw(self, _change: object = None) -> None:
         n_found = len(self._found)
         self._back.disabled = self._next.disabled = n_found < 2
         self._note.disabled = self._tags.disabled = self._mark.disabled = not n_found
@@ -443,16 +377,13 @@ class Explorer:
         kept = self._kept.get(self._here, NONE_KEPT) if n_found else NONE_KEPT
         place = f"{wording.count(self._at + 1)} of {wording.count(n_found)}"
         self._place.value = place if n_found else "no example fits"
-        self._draw_body()
+        self._body.value = self._example() if n_found else ""
         self._note.value, self._tags.value = kept.note, ", ".join(kept.tags)
         self._mark.value = kept.marked
 
-    def _draw_body(self, _change: object = None) -> None:
-        if not self._found:
-            self._body.value = ""
-            return
+    def _example(self) -> str:
         here, others = self._here, self._all.others
-        self._body.value = side_by_side(
+        return side_by_side(
             self._all.pairs[self._found[self._at]],
             flaky=self._all.flaky.get(here, ""),
             others={name: one[here].fine_tuned for name, one in others.items() if here in one},
@@ -462,17 +393,14 @@ class Explorer:
     def _draw_points(self, _change: object = None) -> None:
         """Sends the marks of what the filter leaves, only while the picture is open."""
         self._points.layout.display = "" if self._picture.value else "none"
-        if not self._picture.value:
-            return
         metric = self._metric.value or next(iter(self._all.metrics), "")
-        points = []
-        for place, index in enumerate(self._found):
-            one = self._all.pairs[index]
-            x, y = (value_of(one, metric, tuned=tuned) for tuned in (False, True))
-            if x is not None and y is not None:
-                points.append([x, y, STATUSES.index(one.status), place])
+        if not self._picture.value or not metric:
+            return
+        kinds = [STATUSES.index(self._all.pairs[index].status) for index in self._found]
+        both = self._values.loc[self._found, [(metric, "base"), (metric, "fine-tuned")]]
+        known = both.reset_index(drop=True).dropna().itertuples(name=None)
         self._points.axes = [f"{side}, {_metric_name(metric)}" for side in ("base", "fine-tuned")]
-        self._points.points = points
+        self._points.points = [[x, y, kinds[place], place] for place, x, y in known]
 
     def _leave(self) -> None:
         """Saves what was typed on the example that stood here, if anything was."""
@@ -488,15 +416,12 @@ class Explorer:
     def _typed(self) -> Kept:
         tags = (word.strip() for word in self._tags.value.split(","))
         kept = tuple(dict.fromkeys(word for word in tags if word))
-        is_marked = self._kept.get(self._here, NONE_KEPT).marked
-        return Kept(note=self._note.value, tags=kept, marked=is_marked)
+        return Kept(note=self._note.value, tags=kept, marked=self._mark.value)
 
     def _keep_mark(self, _change: object) -> None:
         """Keeps a changed mark at once, and the note with it; showing another example changes none."""
-        if not self._found or self._mark.value == self._typed.marked:
-            return
-        self._kept[self._here] = replace(self._typed, marked=self._mark.value)
-        self._save_note()
+        if self._found and self._mark.value != self._kept.get(self._here, NONE_KEPT).marked:
+            self._save_note()
 
     def _save_note(self, _button: object = None) -> None:
         if not self._found:
@@ -525,9 +450,9 @@ class Explorer:
     def _write_selection(self, _button: object) -> None:
         if self._notes_file is None:
             return
+        many = wording.plural(len(self._found), "example")
         try:
             path = self.selected.write(self._notes_file.with_name(EXPORT))
-            many = wording.plural(len(self._found), "example")
             self._saved.value = f"{many} written to {path.name}"
         except DataError as why:
             self._saved.value = f"NOT WRITTEN ({why})"
@@ -549,48 +474,42 @@ def side_by_side(
         against: What is marked: where base and fine-tuned (and each further model) differ, or each from what is expected.
     """
     facts = [pair.status, *sorted(slice_values(pair)), *([flaky] if flaky else [])]
-    expected, base = pair.base.expected_text, pair.base.predicted
+    expected, base, prompt = pair.base.expected_text, pair.base.predicted, pair.base.prompt
     named = {"Base": pair.base, "Fine-tuned": pair.fine_tuned, **(others or {})}
-    if against == "expected":
-        texts = {name: merged(_closest(one), one.predicted) for name, one in named.items()}
-    else:
-        texts = {name: marked(base, one.predicted)[1] for name, one in named.items()}
-        texts["Base"] = marked(base, pair.fine_tuned.predicted)[0]
-    answers = "".join(_answer(name, one, texts[name]) for name, one in named.items())
+    answers = []
+    for name, one in named.items():
+        if against == "expected":  # of several right answers, the one it comes closest to
+            near = max(one.right, default="", key=lambda r: scoring.similarity(r, one.predicted))
+            text = merged(near, one.predicted)
+        elif one is pair.base:
+            text = marked(base, pair.fine_tuned.predicted)[0]
+        else:
+            text = marked(base, one.predicted)[1]
+        right = {None: "answered", True: "right", False: "wrong"}[one.exact_match]
+        outcome = html.escape(right if one.outcome == "ok" else one.outcome)
+        title = f"<h3>{html.escape(wording.visible(name))} <small>{outcome}</small></h3>"
+        answers.append(f"<section>{title}{_block(name, one.predicted, text)}</section>")
+    # of several messages the long ones are folded, so that the last is in sight
+    given = conversation_html(prompt, folds_last=len(prompt) > 1)
+    lone = conversation_text(prompt) if len(prompt) == 1 else ""
     asked = (
-        f"<h3>Input</h3>{_given(pair.base.prompt)}"
+        f"<h3>Input</h3>{_block('Input', lone, given)}"
         f"<h3>Expected</h3>{_block('Expected', expected, wording.render_text(expected))}"
     )
     return (
         f'<div class="ek-pair"><p><b>{wording.render_text(pair.example_id)}</b> · '
-        f'{wording.render_text(" · ".join(facts))}</p>{asked}<div class="ek-sides">{answers}</div></div>'
+        f'{wording.render_text(" · ".join(facts))}</p>{asked}<div class="ek-sides">{"".join(answers)}</div></div>'
     )
-
-
-def _closest(one: EvalResult) -> str:
-    """Of several right answers the one that the answer comes closest to."""
-    return max(one.right, default="", key=lambda right: scoring.similarity(right, one.predicted))
-
-
-def _given(messages: Messages) -> str:
-    """A lone text in a box as answers are; of several messages the long ones are folded, so that the last is in sight."""
-    safe = conversation_html(messages, folds_last=len(messages) > 1)
-    text = conversation_text(messages) if len(messages) == 1 else ""
-    return _block("Input", text, safe)
 
 
 def _block(name: str, text: str, safe: str) -> str:
     """A text as it is; a long one in a box of its own that scrolls, by keyboard too."""
-    if len(text) < LONG and text.count("\n") < LONG_LINES:
-        return f'<div class="ek-block">{safe}</div>'
-    return f'<div class="ek-block ek-long" tabindex="0" role="group" aria-label="{html.escape(name)}">{safe}</div>'
-
-
-def _answer(name: str, one: EvalResult, safe: str) -> str:
-    right = {None: "answered", True: "right", False: "wrong"}[one.exact_match]
-    outcome = html.escape(right if one.outcome == "ok" else one.outcome)
-    title, text = html.escape(wording.visible(name)), _block(name, one.predicted, safe)
-    return f"<section><h3>{title} <small>{outcome}</small></h3>{text}</section>"
+    look = 'class="ek-block"'
+    if len(text) >= LONG or text.count("\n") >= LONG_LINES:
+        look = (
+            f'class="ek-block ek-long" tabindex="0" role="group" aria-label="{html.escape(name)}"'
+        )
+    return f"<div {look}>{safe}</div>"
 
 
 def _metric_name(metric: str) -> str:
@@ -600,13 +519,13 @@ def _metric_name(metric: str) -> str:
 def _dropdown(
     name: str, options: Sequence[object], changed: Callable[..., None]
 ) -> widgets.Dropdown:
-    made = widgets.Dropdown(options=options, description=name, layout=_narrow())
+    made = widgets.Dropdown(options=options, description=name, layout=_FLEXIBLE)
     made.observe(changed, "value")
     return made
 
 
 def _words(name: str, hint: str) -> widgets.Text:
-    return widgets.Text(placeholder=hint, description=name, layout=_narrow())
+    return widgets.Text(placeholder=hint, description=name, layout=_FLEXIBLE)
 
 
 def _button(name: str, tooltip: str, pressed: Callable[..., None]) -> widgets.Button:
@@ -619,12 +538,3 @@ def _toggle(name: str, tooltip: str, changed: Callable[..., None]) -> widgets.To
     made = widgets.ToggleButton(description=name, tooltip=tooltip, layout={"width": "auto"})
     made.observe(changed, "value")
     return made
-
-
-def _narrow() -> widgets.Layout:
-    return widgets.Layout(width="auto", min_width="9em", flex="1 1 17em")
-
-
-def _row(*held: widgets.Widget) -> widgets.Box:
-    look = widgets.Layout(display="flex", flex_flow="row wrap", align_items="center")
-    return widgets.Box(held, layout=look)

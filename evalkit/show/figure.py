@@ -37,10 +37,6 @@ _MOST_NAMES = 12
 _NONE = {"None", "none", "", " ", None}
 _GEOMETRY = re.compile(r' (d|transform|x|y|x1|y1|x2|y2|points|width|height)="[^"]*"')
 _TEXT = re.compile(r'<text style="([^"]*)"[^>]*>(.*?)</text>', re.DOTALL)
-_MARKS = re.compile(
-    r'<g (clip-path="[^"]*")><use [^>]*? style="([^"]*)"/></g>(?:<g \1><use [^>]*? style="\2"/></g>)+'
-)
-_USES = re.compile(r'<use [^>]*? style="([^"]*)"/>(?:<use [^>]*? style="\1"/>)+')
 _ROLES = {light: role.replace("_", "-") for role, (light, _) in style.PALETTE.items()}
 _HEX = re.compile(r"#[0-9a-f]{6}\b", re.IGNORECASE)
 
@@ -120,7 +116,10 @@ def svg(figure: Figure, *, tight: bool = False) -> str:
     text = wording.visible(buffer.getvalue())
     text = text[text.index("<svg") :]
     text = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = _compacted(re.sub(r"<[^>]*>", lambda tag: _tidied(tag[0]), text))
+    text = re.sub(r"<[^>]*>", lambda tag: _tidied(tag[0]), text)
+    text = re.sub(r">\s+<", "><", text)
+    named = set(re.findall(r"#([\w.-]+)", text))
+    text = re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in named else "", text)
     letters: dict[style.Weight, str] = {400: "", 700: ""}
     for look, words in _TEXT.findall(text):
         letters[700 if "font-weight: 700" in look else 400] += html.unescape(words)
@@ -180,24 +179,6 @@ def _tidied(tag: str) -> str:
     tag = re.sub(r' transform="rotate\(-0 [^"]*"', "", tag)
     tag = _GEOMETRY.sub(lambda part: re.sub(r"(\.\d\d)\d+", r"\1", part[0]), tag)
     return re.sub(r"\s*\n\s*", " ", tag)
-
-
-def _compacted(text: str) -> str:
-    """The same picture in fewer bytes: no indents, no names that nothing refers to, one group for marks of one look."""
-
-    def grouped(marks: re.Match[str]) -> str:
-        group, look = f"<g {marks[1]}>", f' style="{marks[2]}"'
-        uses = marks[0].replace(group, "").replace("</g>", "").replace(look, "")
-        return f"{group[:-1]}{look}>{uses}</g>"
-
-    def under_one_look(uses: re.Match[str]) -> str:
-        look = f' style="{uses[1]}"'
-        return f"<g{look}>{uses[0].replace(look, '')}</g>"
-
-    text = re.sub(r">\s+<", "><", text)
-    named = set(re.findall(r"#([\w.-]+)", text))
-    text = re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in named else "", text)
-    return _USES.sub(under_one_look, _MARKS.sub(grouped, text))
 
 
 def _theme(text: str) -> str:

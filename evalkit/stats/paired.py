@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -13,21 +15,8 @@ from numpy.typing import ArrayLike
 from evalkit import wording
 from evalkit.errors import DesignError
 from evalkit.files import JsonObject
-from evalkit.stats.result import (
-    UNKNOWN,
-    Difference,
-    Limits,
-    Result,
-    Scale,
-    between,
-    codes_of,
-    measured,
-    noted,
-    numbers,
-    root,
-    whole,
-    z_quantile,
-)
+from evalkit.stats import result
+from evalkit.stats.result import UNKNOWN, Difference, Limits, Result, Scale
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,7 +26,6 @@ FEW_CLUSTERS = 20
 # below it every sign flip of the units is counted; above it t agrees with that count
 FEW_MOVED = 30
 Fit = Any  # a fitted model of statsmodels, which declares no types
-NEEDED = ("example_id", "fine_tuned", "correct")
 METHOD = {"points": "linear probability", "odds ratio": "GEE"}
 READING = {
     "points": "A row says by how many points of accuracy the fine-tuned model differs from the base model.",
@@ -142,22 +130,20 @@ def paired_binary_test(
         >>> print(paired_binary_test(61, 38, 6, 195))
         Better: +10.7 points (95% interval +6.7 to +15.2, p < 0.0001, McNemar mid-p, n = 300 examples).
     """
-    both = whole(both_right, "both_right")
-    b, c = whole(fixed, "fixed"), whole(regressed, "regressed")
-    neither = whole(both_wrong, "both_wrong")
+    both, b = result.whole(both_right, "both_right"), result.whole(fixed, "fixed")
+    c, neither = result.whole(regressed, "regressed"), result.whole(both_wrong, "both_wrong")
     n = both + b + c + neither
     mid_p, exact = mcnemar(b, c) if n else (None, None)
-    few, moved = 0 < b + c < FEW_PAIRS, wording.plural(b + c, "example")
+    decided = f"{wording.plural(b + c, 'example')} decided it"
     notes = {
         "no examples: nothing to compare": not n,
-        "the models are never right on different examples: p is 1": n and b + c == 0,
-        f"only {moved} decided it: mid-p can exceed its level slightly, see p_exact": few,
+        f"only {decided}: mid-p can exceed its level slightly, see p_exact": 0 < b + c < FEW_PAIRS,
     }
     limits = tango_interval(b, c, n, alpha=alpha)
     return PairedBinaryTest(
-        **measured((b - c) / n if n else None, n, limits, alpha=alpha, p_value=mid_p),
+        **result.measured((b - c) / n if n else None, n, limits, alpha=alpha, p_value=mid_p),
         method="McNemar mid-p",
-        notes=noted(notes),
+        notes=result.noted(notes),
         p_exact=exact,
         both_right=both,
         fixed=b,
@@ -188,7 +174,7 @@ def tango_interval(b: int, c: int, n: int, *, alpha: float = 0.05) -> Limits:
         >>> [round(limit, 4) for limit in tango_interval(1, 2, 50)]
         [-0.1182, 0.0711]
     """
-    z = z_quantile(alpha)
+    z = result.z_quantile(alpha)
     if n == 0:
         return UNKNOWN
     estimate = (b - c) / n
@@ -198,12 +184,12 @@ def tango_interval(b: int, c: int, n: int, *, alpha: float = 0.05) -> Limits:
         rate = (max(0.0, linear**2 + 8 * n * c * delta * (1 - delta)) ** 0.5 - linear) / (4 * n)
         variance = n * (2 * rate + delta * (1 - delta))
         gap = b - c - n * delta
-        if variance > 1e-15:
-            return gap / variance**0.5
-        return 1e9 if gap > 0 else -1e9 if gap < 0 else 0.0
+        return gap / variance**0.5 if variance > 1e-15 else float(np.sign(gap)) * 1e9
 
-    low = -1.0 if c == n else root(lambda delta: score(delta) - z, -1.0, estimate, xtol=1e-12)
-    high = 1.0 if b == n else root(lambda delta: score(delta) + z, estimate, 1.0, xtol=1e-12)
+    low = (
+        -1.0 if c == n else result.root(lambda delta: score(delta) - z, -1.0, estimate, xtol=1e-12)
+    )
+    high = 1.0 if b == n else result.root(lambda delta: score(delta) + z, estimate, 1.0, xtol=1e-12)
     return min(low, estimate), max(high, estimate)
 
 
@@ -244,12 +230,12 @@ def paired_mean_test(
     """
     from scipy.stats import t as student
 
-    values, alpha = numbers(differences, "differences"), between(alpha, "alpha")
+    values, alpha = result.numbers(differences, "differences"), result.between(alpha, "alpha")
     n, noun = len(values), noun or ("example" if clusters is None else "cluster")
     mean = float(values.mean()) if n else None
     n_units, units, residuals = n, values, values - values.mean() if n else values
     if clusters is not None:
-        codes, n_units = codes_of(clusters, n)
+        codes, n_units = result.codes_of(clusters, n)
         units, residuals = (
             np.bincount(codes, weights=one, minlength=n_units) for one in (values, residuals)
         )
@@ -259,7 +245,11 @@ def paired_mean_test(
     limits, method = UNKNOWN, "paired t" if clusters is None else "cluster-robust t"
     score = p_value = exact = None
     if mean is not None and se is not None:
-        exact = _exact_p(units, flat)
+        n_moved, n_up = int((units != 0).sum()), int((units > 0).sum())
+        if flat and n_moved:
+            exact = mcnemar(n_up, n_units - n_up)[1]
+        elif n_moved < FEW_MOVED:
+            exact = sign_flip_p(units)
         if flat:
             method = "exact sign test" if clusters is None else "exact sign test on clusters"
             p_value, limits = exact, _no_spread_interval(mean, n_units, alpha, largest)
@@ -271,16 +261,14 @@ def paired_mean_test(
     counted = wording.plural(n_units, noun)
     notes = {
         f"{counted}: need at least two for an interval": n_units < 2,
-        f"all differences are equal: the exact sign test on {counted} decides, "
-        "and the interval is what so many leave open": flat,
-        f"few {noun}s moved: the exact test of their signs decides (p_exact), and it does not say what the "
-        "interval, from t, seems to say": parts,
+        f"all differences are equal: the exact sign test on {counted} decides": flat,
+        f"few {noun}s moved: the exact test decides (p_exact), not the interval, from t": parts,
         f"only {n_units} clusters: below {FEW_CLUSTERS} the interval is approximate": few,
     }
     return PairedMeanTest(
-        **measured(mean, n, limits, alpha=alpha, p_value=p_value),
+        **result.measured(mean, n, limits, alpha=alpha, p_value=p_value),
         method=method,
-        notes=noted(notes),
+        notes=result.noted(notes),
         se=se,
         df=df,
         t_score=score,
@@ -305,16 +293,14 @@ def sign_flip_p(units: ArrayLike) -> float:
         (0.0625, 0.75)
     """
     # In order of size, so that the rows' order and rounding cannot matter.
-    moved = np.sort(numbers(units, "units"))
+    moved = np.sort(result.numbers(units, "units"))
     moved = moved[moved != 0]
     if len(moved) > FEW_MOVED:
         raise DesignError(f"{len(moved)} units moved; sign flips are counted for up to {FEW_MOVED}")
     slack = 1e-9 * float(np.abs(moved).sum())
     left, right = _subset_sums(moved[::2]), np.sort(_subset_sums(moved[1::2]))
-    wrong = [
-        int(np.searchsorted(side, slack - other, side="right").sum())
-        for side, other in ((right, left), (np.sort(-right), -left))
-    ]
+    halves = (right, left), (np.sort(-right), -left)
+    wrong = [int(np.searchsorted(one, slack - by, side="right").sum()) for one, by in halves]
     return min(1.0, 2 * min(wrong) / 2 ** len(moved))
 
 
@@ -323,15 +309,6 @@ def _subset_sums(values: np.ndarray) -> np.ndarray:
     for one in values:
         sums = np.concatenate([sums, sums + one])
     return sums
-
-
-def _exact_p(units: np.ndarray, flat: bool) -> float | None:
-    """P of the exact test where it decides; None where t may."""
-    n_moved = int((units != 0).sum())
-    if flat and n_moved:
-        n_up = int((units > 0).sum())
-        return mcnemar(n_up, len(units) - n_up)[1]
-    return sign_flip_p(units) if n_moved < FEW_MOVED else None
 
 
 def _no_spread_interval(value: float, n_units: int, alpha: float, largest: float | None) -> Limits:
@@ -343,10 +320,8 @@ def _no_spread_interval(value: float, n_units: int, alpha: float, largest: float
     if value == 0:
         return UNKNOWN if largest is None else (-otherwise * largest, otherwise * largest)
     reach = 2 * otherwise * abs(value)
-    low, high = value - reach, value + reach
-    if largest is None or abs(value) > largest:
-        return low, high
-    return max(low, -largest), min(high, largest)
+    most = math.inf if largest is None or abs(value) > largest else largest
+    return max(value - reach, -most), min(value + reach, most)
 
 
 # ---- the same by regression: of all examples, of each slice, and of a slice against another
@@ -365,6 +340,7 @@ class RegressionRow(Result):
         few: A slice of the row has fewer than 30 examples: its interval is given, but no p.
     """
 
+    with_sign: ClassVar[bool] = False
     term: str
     slice: str | None = None
     base_rate: float | None = None
@@ -376,16 +352,12 @@ class RegressionRow(Result):
         """0 points, or odds ratio 1."""
         return 0.0 if self.effect == "points" else 1.0
 
+    def shown_in(self) -> Scale:
+        """Points, or the ratio as a number."""
+        return "points" if self.effect == "points" else "number"
+
     def _headline(self) -> str:
         return self.term
-
-    def _text(self, value: float | None) -> str:
-        if self.effect == "points":
-            return wording.points(value)
-        return "n/a" if value is None else wording.number(value)
-
-    def _estimate_text(self) -> str:
-        return self._text(self.estimate) + (" points" if self.effect == "points" else "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -418,10 +390,9 @@ class RegressionTable:
         return found | {"rows": [row.to_dict() for row in self.rows], "notes": [*self.notes]}
 
     def _repr_html_(self) -> str:
-        cells = {row.term: str(row)[len(row.term) :].removeprefix(": ") for row in self.rows}
-        return wording.html_table(
-            {"how to read": self.reading, **cells, "notes": "; ".join(self.notes)}
-        )
+        cells = {row.term: str(row).removeprefix(f"{row.term}: ") for row in self.rows}
+        notes = "; ".join(self.notes)
+        return wording.html_table({"how to read": self.reading, **cells, "notes": notes})
 
 
 def linear_probability_table(
@@ -486,7 +457,7 @@ def clustered_fit(model: Fit, clusters: Iterable[Hashable]) -> Fit:
 
     Source: Liang & Zeger 1986, with the small-sample factor G/(G-1) * (N-1)/(N-K); t with G - 1 degrees of freedom.
     """
-    codes, n_clusters = codes_of(clusters, len(model.exog))
+    codes, n_clusters = result.codes_of(clusters, len(model.exog))
     if n_clusters < 2 or len(model.exog) <= model.exog.shape[1]:
         return None
     fit = model.fit(cov_type="cluster", cov_kwds={"groups": codes}, use_t=True)
@@ -497,22 +468,16 @@ def clustered_fit(model: Fit, clusters: Iterable[Hashable]) -> Fit:
 
 def fitted_logit(outcome: np.ndarray, design: np.ndarray, clusters: np.ndarray) -> Fit:
     """A binomial GEE with independent working correlation; None when the data separate or the fit does not settle."""
-    import warnings
-
     import statsmodels.api as sm
 
     order = np.argsort(clusters, kind="stable")
     if len(set(outcome.tolist())) < 2:
         return None
+    options = {"groups": clusters[order], "family": sm.families.Binomial()}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         try:
-            fit: Fit = sm.GEE(
-                outcome[order],
-                design[order],
-                groups=clusters[order],
-                family=sm.families.Binomial(),
-            ).fit()
+            fit: Fit = sm.GEE(outcome[order], design[order], **options).fit()
             settled = np.isfinite(fit.bse).all() and (np.abs(fit.params) < TOO_FAR).all()
         except (Warning, ValueError, ArithmeticError, np.linalg.LinAlgError):
             return None
@@ -523,14 +488,15 @@ def _answers(frame: pd.DataFrame, cluster: str) -> pd.DataFrame:
     """The columns of a table, one row an answer; refuses what the tables cannot use."""
     import pandas as pd
 
-    if lacking := [name for name in (*NEEDED, cluster) if name not in frame.columns]:
+    needed = ["example_id", "fine_tuned", "correct", cluster]
+    if lacking := [name for name in needed if name not in frame.columns]:
         raise DesignError(
-            f"the table lacks {wording.listed(lacking)}; need example_id, fine_tuned, correct and {cluster}"
+            f"the table lacks {wording.listed(lacking)}; need {wording.listed(needed)}"
         )
     for name in ("fine_tuned", "correct"):
-        if not set(frame[name].tolist()) <= {0, 1}:
+        if not {*frame[name].tolist()} <= {0, 1}:
             raise DesignError(f"column {name} holds something else than 0 and 1")
-    if len(set(frame["fine_tuned"].tolist())) < 2:
+    if len({*frame["fine_tuned"]}) < 2:
         raise DesignError("column fine_tuned holds one model only; need rows of both")
     slices = [""] * len(frame)
     if "slice" in frame:
@@ -546,13 +512,9 @@ def _answers(frame: pd.DataFrame, cluster: str) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def _within(answers: pd.DataFrame, *slices: str) -> pd.DataFrame:
-    return answers.loc[answers["slice"].isin(slices).to_numpy()]
-
-
 def _n(answers: pd.DataFrame) -> int:
     """Examples."""
-    return len(set(answers["example"]))
+    return len({*answers["example"]})
 
 
 def _rates(answers: pd.DataFrame) -> dict[float, float]:
@@ -580,9 +542,8 @@ def _fit(answers: pd.DataFrame, slices: list[str], odds: bool) -> Fit:
     design = np.column_stack([member, member * tuned[:, None]]).astype(float)
     if not odds:
         return clustered_fit(OLS(correct, design), answers["cluster"].to_numpy())
-    if not _has_both(answers, odds):
-        return None
-    return fitted_logit(correct, design, codes_of(answers["cluster"], len(answers))[0])
+    codes, _ = result.codes_of(answers["cluster"], len(answers))
+    return fitted_logit(correct, design, codes) if _has_both(answers, odds) else None
 
 
 def _table(frame: pd.DataFrame, cluster: str, alpha: float, *, effect: str) -> RegressionTable:
@@ -591,18 +552,19 @@ def _table(frame: pd.DataFrame, cluster: str, alpha: float, *, effect: str) -> R
     parts = {str(name): part for name, part in data.groupby("slice") if name}
     slices = sorted(parts, key=lambda one: (-_n(parts[one]), one))
     usable = [one for one in slices if _has_both(parts[one], odds)]
-    fit = _fit(_within(data, *usable), usable, odds) if usable else None
+    fit = _fit(data.loc[data["slice"].isin(usable)], usable, odds) if usable else None
     picks = dict(zip(usable, np.eye(2 * len(usable))[len(usable) :], strict=True))
 
+    alpha = result.between(alpha, "alpha")
     rows = [("all examples", None, data, _fit(data, [], odds), np.array([0.0, 1.0]))]
     rows += [(one, one, parts[one], fit, picks.get(one)) for one in slices]
     for one in usable[1:]:
-        both = _within(data, one, usable[0])
-        rows.append((f"{one} against {usable[0]}", None, both, fit, picks[one] - picks[usable[0]]))
+        both, against = data.loc[data["slice"].isin([one, usable[0]])], picks[usable[0]]
+        rows.append((f"{one} against {usable[0]}", None, both, fit, picks[one] - against))
     left_out = [one for one in slices if odds and one not in usable]
     said = "a model is always or never right, so there is no odds ratio"
     return RegressionTable(
-        rows=tuple(_row(*one, effect=effect, alpha=between(alpha, "alpha")) for one in rows),
+        rows=tuple(_row(*one, effect=effect, alpha=alpha) for one in rows),
         effect=effect,
         reading=READING[effect],
         method=f"{METHOD[effect]}, clustered",
@@ -634,7 +596,7 @@ def _row(
             half, p_value = float(law.isf(alpha / 2)) * se, float(2 * law.sf(abs(estimate / se)))
             limits = estimate - half, estimate + half
             if effect != "points":
-                estimate, *limits = (float(np.exp(one)) for one in (estimate, *limits))
+                estimate, *limits = np.exp([estimate, *limits]).tolist()
     notes = () if p_value is not None else (UNDEFINED,)
     fewest = min(_n(own) for _, own in part.groupby("slice"))
     if p_value is not None and (name is not None or is_contrast) and fewest < FEW:
@@ -642,7 +604,7 @@ def _row(
     rates = {} if is_contrast else _rates(part)
     low, high = limits
     return RegressionRow(
-        **measured(estimate, _n(part), (low, high), alpha=alpha, p_value=p_value),
+        **result.measured(estimate, _n(part), (low, high), alpha=alpha, p_value=p_value),
         term=f"Fine-tuned, {what}",
         slice=name,
         effect=effect,
@@ -666,10 +628,8 @@ def folded(values: Iterable[str], *, keep: Iterable[str] = ()) -> Mapping[str, s
         >>> len(set(shown.values())), shown["a"], shown["99"]
         (21, 'a', '(the rest: 81 values)')
     """
-    sizes, kept = Counter(values), set(keep)
-    ordered = sorted((one for one in sizes if one not in kept), key=lambda one: (-sizes[one], one))
-    own = {one: one for one in sizes}
-    if len(ordered) <= MOST_VALUES:
-        return own
-    rest = ordered[N_LARGEST:]
-    return own | dict.fromkeys(rest, f"(the rest: {wording.count(len(rest))} values)")
+    sizes = Counter(values)
+    ordered = sorted(sizes.keys() - {*keep}, key=lambda one: (-sizes[one], one))
+    rest = ordered[N_LARGEST:] if len(ordered) > MOST_VALUES else []
+    named = f"(the rest: {wording.count(len(rest))} values)"
+    return {one: one for one in sizes} | dict.fromkeys(rest, named)

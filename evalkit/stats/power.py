@@ -67,13 +67,10 @@ def examples_needed(
     fixed, regressed = _share(p_fixed, "p_fixed"), _share(p_regressed, "p_regressed")
     disagreement, diff = _share(fixed + regressed, "p_fixed + p_regressed"), fixed - regressed
     away = diff + margin if margin else abs(diff)
-    if away <= 0 and margin:
+    if away <= 0:
+        wanted = f"it no loss of {margin:g}" if margin else "a difference"
         raise DesignError(
-            f"p_fixed - p_regressed is {diff:g}, a loss of the margin; no number of examples shows it safe"
-        )
-    if away == 0:
-        raise DesignError(
-            "p_fixed equals p_regressed; no number of examples finds a difference of 0"
+            f"p_fixed - p_regressed is {diff:g}; no number of examples shows {wanted}"
         )
     null = _variance_at_loss(fixed, regressed, _share(margin, "margin"))
     alternative = max(0.0, disagreement - diff**2)
@@ -200,9 +197,7 @@ def users_needed(
     """
     old, new = _share(p_control, "p_control"), _share(p_treatment, "p_treatment")
     if old == new:
-        raise DesignError(
-            "p_control equals p_treatment; no number of users finds a difference of 0"
-        )
+        raise DesignError("p_control equals p_treatment; no number of users finds a difference")
     ratio = _odds(treatment_share)
     pooled = (old + ratio * new) / (1 + ratio)
     null = (pooled * (1 - pooled) * (1 + 1 / ratio)) ** 0.5
@@ -349,7 +344,7 @@ def ratings_needed_no_worse(
     away = rate - 0.5 + between(margin, "margin")
     if away <= 1e-12:
         raise DesignError(
-            f"a true win rate of {rate:g} is a loss of the margin; no number of ratings shows it safe"
+            f"a win rate of {rate:g} loses the margin; no number of ratings is enough"
         )
     spread = max(0.0, rate - ties / 4 - rate**2) ** 0.5
     return max(1, _up(_needed(spread, spread, away, alpha, power)))

@@ -11,23 +11,8 @@ import numpy as np
 from scipy.special import chdtrc
 
 from evalkit.errors import DesignError
-from evalkit.stats.result import (
-    UNKNOWN,
-    Difference,
-    Limits,
-    Result,
-    Scale,
-    Verdict,
-    between,
-    measured,
-    moved,
-    noted,
-    part_of,
-    root,
-    two_sided_p,
-    whole,
-    z_quantile,
-)
+from evalkit.stats import result
+from evalkit.stats.result import UNKNOWN, Difference, Limits, Result, Scale, Verdict
 
 TINY = 5.0
 CAUSES = (
@@ -106,10 +91,8 @@ class SampleRatioTest(Result):
         return "invalid" if self.p_value < self.alpha else "no difference shown"
 
     def _headline(self) -> str:
-        words = {
-            "invalid": "Invalid: the split is not the declared one",
-            "too early": "Split not known yet",
-        }
+        alarm, unknown = "Invalid: the split is not the declared one", "Split not known yet"
+        words = {"invalid": alarm, "too early": unknown}
         return words.get(self.verdict, "No alarm about the split")
 
 
@@ -125,10 +108,10 @@ def rate_interval(successes: int, n: int, *, alpha: float = 0.05) -> RateInterva
         >>> print(rate_interval(67, 300))
         Rate: 22.3% (95% interval 18.0% to 27.4%, Wilson, n = 300 examples).
     """
-    k, n = part_of(successes, n, "successes", "n")
-    alpha = between(alpha, "alpha")
+    k, n = result.part_of(successes, n, "successes", "n")
+    alpha = result.between(alpha, "alpha")
     return RateInterval(
-        **measured(k / n if n else None, n, wilson(k, n, alpha), alpha=alpha),
+        **result.measured(k / n if n else None, n, wilson(k, n, alpha), alpha=alpha),
         method="Wilson",
         notes=() if n else ("no examples: the rate is undefined",),
         successes=k,
@@ -165,43 +148,37 @@ def proportion_z_test(
     """
     from statsmodels.stats.proportion import confint_proportions_2indep, proportions_ztest
 
-    k_a, n_a = part_of(successes_a, total_a, "successes_a", "total_a")
-    k_b, n_b = part_of(successes_b, total_b, "successes_b", "total_b")
+    k_a, n_a = result.part_of(successes_a, total_a, "successes_a", "total_a")
+    k_b, n_b = result.part_of(successes_b, total_b, "successes_b", "total_b")
     if not (n_a and n_b):
-        raise DesignError(
-            f"total_a is {n_a} and total_b is {n_b}; need at least one unit in each group"
-        )
-    alpha = between(alpha, "alpha")
+        raise DesignError(f"total_a is {n_a} and total_b is {n_b}; need at least 1 in each group")
+    alpha = result.between(alpha, "alpha")
     rate_a, rate_b, n = k_a / n_a, k_b / n_b, n_a + n_b
     z_score = p_value = p_exact = None
     if 0 < k_a + k_b < n:
         z_score = float(proportions_ztest([k_b, k_a], [n_b, n_a])[0])
-        p_value = two_sided_p(z_score)
+        p_value = result.two_sided_p(z_score)
     pooled = (k_a + k_b) / n
     if is_tiny := min(n_a, n_b) * min(pooled, 1 - pooled) < TINY:
         from scipy.stats import fisher_exact
 
         p_exact = min(1.0, float(fisher_exact([[k_b, n_b - k_b], [k_a, n_a - k_a]])[1]))  # pyright: ignore[reportArgumentType, reportIndexIssue]
-    low, high = np.asarray(
-        confint_proportions_2indep(
-            k_b, n_b, k_a, n_a, compare="diff", method="newcomb", alpha=alpha
-        )
-    ).tolist()
-    lift, (lift_low, lift_high) = _lift(k_a, n_a, k_b, n_b, z_quantile(alpha))
+    options = {"compare": "diff", "method": "newcomb", "alpha": alpha}
+    ends = confint_proportions_2indep(k_b, n_b, k_a, n_a, **options)
+    low, high = np.asarray(ends).tolist()
+    lift, (lift_low, lift_high) = _lift(k_a, n_a, k_b, n_b, result.z_quantile(alpha))
     limits = max(-1.0, low), min(1.0, high)
     parts = (p_value is not None and p_value < alpha) != (p_exact is not None and p_exact < alpha)
     notes = {
-        "no variance: both groups are all successes or all failures, so the z-test is undefined": z_score
-        is None,
-        "a group expects fewer than 5 of an outcome: the verdict follows Fisher's exact p (p_exact)": is_tiny,
-        "the verdict differs from `significant`, which is the pooled z-test's p_value < alpha": is_tiny
-        and parts,
-        "the control rate is 0: the relative lift is undefined": lift is None,
+        "no variance, all successes or all failures: the z-test is undefined": z_score is None,
+        "a group expects fewer than 5 of an outcome: Fisher's exact p (p_exact) decides": is_tiny,
+        "the verdict differs from `significant`, the z-test's p_value < alpha": is_tiny and parts,
+        "the control rate is 0: the lift is undefined": lift is None,
     }
     return ProportionTest(
-        **measured(rate_b - rate_a, n, limits, alpha=alpha, p_value=p_value),
+        **result.measured(rate_b - rate_a, n, limits, alpha=alpha, p_value=p_value),
         method="pooled z" if p_exact is None else "Fisher's exact test",
-        notes=noted(notes),
+        notes=result.noted(notes),
         control_rate=rate_a,
         treatment_rate=rate_b,
         n_control=n_a,
@@ -237,7 +214,7 @@ def sample_ratio_test(
         'invalid'
     """
     counts, shares = _groups(observed, expected_shares)
-    alpha, n = between(alpha, "alpha"), sum(counts)
+    alpha, n = result.between(alpha, "alpha"), sum(counts)
     expected = [share * n for share in shares]
     statistic = p_value = None
     method = "chi-square against the declared split"
@@ -250,14 +227,10 @@ def sample_ratio_test(
 
         p_value = float(binomtest(counts[-1], n, expected[-1] / n).pvalue)
         method = "exact binomial against the declared split"
+    excess = counts[-1] / n - shares[-1] if n else None
+    limits = result.moved(wilson(counts[-1], n, alpha), -shares[-1])
     return SampleRatioTest(
-        **measured(
-            counts[-1] / n - shares[-1] if n else None,
-            n,
-            moved(wilson(counts[-1], n, alpha), -shares[-1]),
-            alpha=alpha,
-            p_value=p_value,
-        ),
+        **result.measured(excess, n, limits, alpha=alpha, p_value=p_value),
         method=method,
         notes=("no users yet",) if p_value is None else (CAUSES,) if p_value < alpha else (),
         statistic=statistic,
@@ -267,22 +240,17 @@ def sample_ratio_test(
 
 
 def _groups(observed: Groups, shares: Groups) -> tuple[list[int], list[float]]:
-    by_name = isinstance(observed, Mapping), isinstance(shares, Mapping)
-    if len({*by_name}) > 1 or len(observed) != len(shares) or len(shares) < 2:
-        raise DesignError(
-            "observed and expected_shares need the same groups, at least two, both as lists or both by name"
-        )
-    if isinstance(observed, Mapping) and isinstance(shares, Mapping):
-        if set(observed) != set(shares):
-            raise DesignError(
-                f"observed has groups {sorted(observed)}, expected_shares has {sorted(shares)}; need the same names"
-            )
+    if isinstance(observed, Mapping) and isinstance(shares, Mapping) and {*observed} == {*shares}:
         observed, shares = [observed[name] for name in shares], list(shares.values())
-    declared = [between(share, "a declared share") for share in shares]
+    by_name = isinstance(observed, Mapping) or isinstance(shares, Mapping)
+    if by_name or len(observed) != len(shares) or len(shares) < 2:
+        need = "the same groups, at least two, both as lists or both by the same names"
+        raise DesignError(f"observed has {observed}, expected_shares {shares}; need {need}")
+    declared = [result.between(share, "a declared share") for share in shares]
     total = sum(declared)
     if abs(total - 1) > 1e-6:
         raise DesignError(f"expected_shares sum to {total:g}; need 1")
-    counts = [whole(count, "a group's user count") for count in observed]
+    counts = [result.whole(count, "a group's user count") for count in observed]
     return counts, [share / total for share in declared]
 
 
@@ -301,10 +269,10 @@ def _lift(k_a: int, n_a: int, k_b: int, n_b: int, z: float) -> tuple[float | Non
         gap, variance = k_b / n_b - ratio * k_a / n_a, spread * correction
         return gap / variance**0.5 if variance > 0 else math.copysign(1e9, gap) if gap else 0.0
 
-    low = math.expm1(root(lambda at: score(at) - z, -40, 40)) if k_b else -1.0
+    low = math.expm1(result.root(lambda at: score(at) - z, -40, 40)) if k_b else -1.0
     if k_a == 0:
         return None, (low if k_b else None, None)
-    high = math.expm1(root(lambda at: score(at) + z, -40, 40))
+    high = math.expm1(result.root(lambda at: score(at) + z, -40, 40))
     return (k_b / n_b) / (k_a / n_a) - 1, (low, high)
 
 
@@ -333,7 +301,9 @@ def adjust(
     """
     if method not in ("holm", "bh"):
         raise DesignError(f"method is {method!r}; need 'holm' or 'bh'")
-    tested = np.array([between(p, "a p-value", closed=True) for p in p_values if p is not None])
+    tested = np.array(
+        [result.between(p, "a p-value", closed=True) for p in p_values if p is not None]
+    )
     order, m = np.argsort(tested, kind="stable"), len(tested)
     adjusted, ranked = np.empty(m), tested[order]
     if method == "holm":
@@ -389,13 +359,16 @@ def rule_test(
     """
     from scipy.stats import binomtest
 
-    hits, n, rule = whole(successes, "successes"), whole(n, "n"), between(rule, "rule", closed=True)
+    hits, n, rule = (
+        result.whole(successes, "successes"),
+        result.whole(n, "n"),
+        result.between(rule, "rule", closed=True),
+    )
     if not n:
         return RuleTest(successes=hits, n=n)
     ends = {"less": (0,), "greater": (n,), "two-sided": (0, n)}[side]
-    p_value, *least = (
-        float(binomtest(count, n, rule, alternative=side).pvalue) for count in (hits, *ends)
-    )
+    counts = (hits, *ends)
+    p_value, *least = (float(binomtest(k, n, rule, alternative=side).pvalue) for k in counts)
     return RuleTest(successes=hits, n=n, p_value=round(p_value, 15), p_least=round(min(least), 15))
 
 

@@ -109,10 +109,9 @@ class Result:
 
     def to_dict(self) -> JsonObject:
         """Every field and every derived value (`verdict` too), safe for JSON."""
-        derived = (
-            name for name in dir(type(self)) if isinstance(getattr(type(self), name), property)
-        )
-        names = [*(one.name for one in fields(self)), *sorted(derived)]
+        kind = type(self)
+        derived = [name for name in dir(kind) if isinstance(getattr(kind, name), property)]
+        names = [*(one.name for one in fields(self)), *derived]
         found = {name: getattr(self, name) for name in names}
         return {name: [*one] if isinstance(one, tuple) else one for name, one in found.items()}
 
@@ -120,13 +119,11 @@ class Result:
         if self.estimate is None:
             return f"{self._headline()}: not defined ({'; '.join(self.notes) or 'no data'})."
         ends, p_value = self._ends(), self.p_decides
-        parts = [
-            f"{wording.confidence(self.alpha)} interval {ends}" if ends else wording.UNDEFINED,
-            "" if p_value is None else f"p {wording.p_phrase(p_value)}",
-            self.method,
-            f"n = {wording.plural(self.n, self.counted_in())}",
-        ]
-        return f"{self._headline()}: {self._estimate_text()} ({', '.join(filter(None, parts))})."
+        limits = f"{wording.confidence(self.alpha)} interval {ends}" if ends else wording.UNDEFINED
+        p_said = "" if p_value is None else f", p {wording.p_phrase(p_value)}"
+        n_said = wording.plural(self.n, self.counted_in())
+        said = f"{limits}{p_said}, {self.method}, n = {n_said}"
+        return f"{self._headline()}: {self._estimate_text()} ({said})."
 
     def _repr_html_(self) -> str:
         rows = {
@@ -148,10 +145,9 @@ class Result:
         if self.shown_in() == "number":
             return wording.signed(value) if self.with_sign else wording.signed(value).lstrip("+")
         ends = (self.estimate, self.ci_low, self.ci_high)
-        digits = wording.decimals(
-            *(None if one is None else one - self.no_effect() for one in ends)
-        )
-        return (wording.points if self.shown_in() == "points" else wording.percent)(value, digits)
+        away = (None if one is None else one - self.no_effect() for one in ends)
+        said = wording.points if self.shown_in() == "points" else wording.percent
+        return said(value, wording.decimals(*away))
 
     def _estimate_text(self) -> str:
         unit = " points" if self.shown_in() == "points" and self.estimate is not None else ""
@@ -300,13 +296,11 @@ def whole(value: SupportsInt | str, name: str) -> int:
         DesignError: It is negative, has a fraction, or is no number.
     """
     try:
-        count = int(value)
-        if isinstance(value, str) or count != value:
-            raise TypeError
+        count = -1 if isinstance(value, str) else int(value)
     except (TypeError, ValueError, OverflowError):
-        raise DesignError(f"{name} is {value!r}; need a whole number, 0 or more") from None
-    if count < 0:
-        raise DesignError(f"{name} is {count}; need a whole number, 0 or more")
+        count = -1
+    if count < 0 or count != value:
+        raise DesignError(f"{name} is {value!r}; need a whole number, 0 or more")
     return count
 
 
@@ -344,18 +338,15 @@ def numbers(values: ArrayLike, name: str) -> np.ndarray:
     """A flat float array without gaps.
 
     Raises:
-        DesignError: A value is missing or not finite, or the array is not flat.
+        DesignError: A value is missing, no number or not finite, or the array is not flat.
     """
     try:
         array = np.asarray(values, dtype=float)
     except (TypeError, ValueError, OverflowError):
-        raise DesignError(
-            f"{name} holds something that is not a number; drop or score missing values first"
-        ) from None
-    if array.ndim != 1:
-        raise DesignError(f"{name} has {array.ndim} dimensions; need a flat list of numbers")
-    if not (np.abs(array) < HUGE).all():
-        raise DesignError(f"{name} holds missing or infinite values; drop or score them first")
+        array = np.array(math.nan)
+    if array.ndim != 1 or not (np.abs(array) < HUGE).all():
+        need = "a flat list of finite numbers; drop or score missing values first"
+        raise DesignError(f"{name}: need {need}")
     return array
 
 
@@ -368,13 +359,10 @@ def codes_of(clusters: Iterable[Hashable], n: int) -> tuple[np.ndarray, int]:
     import pandas as pd
 
     names = np.fromiter(clusters, dtype=object)
-    if len(names) != n:
-        raise DesignError(f"{len(names)} clusters or users for {n} values; need one for each")
     codes, found = pd.factorize(names)
-    if (codes < 0).any():
-        raise DesignError(
-            "a cluster is missing; give every value one, its own id if it stands alone"
-        )
+    if len(names) != n or (codes < 0).any():
+        told = f"{len(names)} for {n} values, {(codes < 0).sum()} of them missing"
+        raise DesignError(f"clusters or users: {told}; need one for each value")
     return codes, len(found)
 
 

@@ -10,13 +10,7 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 
 from evalkit.errors import DesignError
-from evalkit.stats.result import (
-    between,
-    root,
-    two_sided_p,
-    z_of_p,
-    z_quantile,
-)
+from evalkit.stats.result import between, root, two_sided_p, z_of_p, z_quantile
 
 Density = tuple[np.ndarray, np.ndarray]  # nodes, and the mass at each
 _NODES = (120, 800)
@@ -43,9 +37,7 @@ def obrien_fleming_bounds(fractions: Sequence[float], *, alpha: float = 0.05) ->
     fractions = [1.0 if 1 < one < 1 + 1e-9 else one for one in fractions]
     times = [between(one, "an information fraction", closed=True) for one in fractions]
     if any(new <= old for old, new in zip([0.0, *times], times, strict=False)):
-        raise DesignError(
-            f"information fractions are {times}; they must rise from above 0 to at most 1"
-        )
+        raise DesignError(f"information fractions are {times}; need rising ones from above 0 to 1")
     spent = [0.0, *(spent_alpha(t, alpha=alpha) / 2 for t in times)]
     nodes = _nodes(times)
     bounds, density = [], None
@@ -174,10 +166,8 @@ def confidence_sequence(
     budget = -2 * math.log(between(alpha, "alpha"))
     rho_squared = (budget + math.log(budget + 1)) / between(n_opt, "n_opt", 0, math.inf)
     grown = users * rho_squared + 1
-    half = (
-        between(se, "se", 0, math.inf, closed=True)
-        * (grown / (users * rho_squared) * (math.log(grown) + budget)) ** 0.5
-    )
+    error = between(se, "se", 0, math.inf, closed=True)
+    half = error * (grown / (users * rho_squared) * (math.log(grown) + budget)) ** 0.5
     centre = between(estimate, "estimate", -math.inf, math.inf)
     return centre - half, centre + half
 
@@ -194,17 +184,14 @@ def _bound(spend: float, density: Density | None, step: float, time: float) -> f
     if density is None or spend < 1e-14:
         return -float(ndtri(max(spend, 1e-300)))
     points, mass = density
-    root_step, root_time = step**0.5, time**0.5
 
     def excess(z: float) -> float:
-        return float(mass @ ndtr((points - z * root_time) / root_step)) - spend
+        return float(mass @ ndtr((points - z * time**0.5) / step**0.5)) - spend
 
     return root(excess, -1.0, 40.0, xtol=1e-10)
 
 
-@lru_cache(maxsize=8)
-def _quadrature(n_nodes: int) -> tuple[np.ndarray, np.ndarray]:
-    return np.polynomial.legendre.leggauss(n_nodes)
+_quadrature = lru_cache(maxsize=8)(np.polynomial.legendre.leggauss)
 
 
 def _carried_on(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -163,34 +163,17 @@ def ratio_sums(x: ArrayLike, y: ArrayLike, name: str = "the group") -> RatioSums
     """
     x, y = numbers(x, f"{name}'s x"), numbers(y, f"{name}'s y")
     if len(x) != len(y):
-        raise DesignError(
-            f"{name} has x for {len(x)} users and y for {len(y)}; need both for each user"
-        )
-    sums = RatioSums(
-        n=len(x),
-        sum_x=float(x.sum()),
-        sum_y=float(y.sum()),
-        sum_xx=float(x @ x),
-        sum_xy=float(x @ y),
-        sum_yy=float(y @ y),
-    )
-    if not len(x):
-        return sums
+        told = f"x for {len(x)} users and y for {len(y)}"
+        raise DesignError(f"{name} has {told}; need both for each user")
+    xx, yy = x * x, y * y
+    sums = {"sum_x": x.sum(), "sum_y": y.sum(), "sum_xx": x @ x, "sum_xy": x @ y, "sum_yy": y @ y}
     with np.errstate(over="ignore", invalid="ignore"):
-        thirds = [float(one) for one in (x @ (x * x), y @ (x * x), x @ (y * y), y @ (y * y))]
-    xxx, xxy, xyy, yyy = (one if math.isfinite(one) else None for one in thirds)
-    return replace(
-        sums,
-        sum_xxx=xxx,
-        sum_xxy=xxy,
-        sum_xyy=xyy,
-        sum_yyy=yyy,
-        max_x=float(x.max()),
-        max_y=float(y.max()),
-        min_y=float(y.min()),
-        n_hit=int((y > 0).sum()),
-        n_miss=int((y < x).sum()),
-    )
+        thirds = {"sum_xxx": x @ xx, "sum_xxy": y @ xx, "sum_xyy": x @ yy, "sum_yyy": y @ yy}
+    if len(x):
+        sums |= {name: one for name, one in thirds.items() if np.isfinite(one)}
+        sums |= {"max_x": x.max(), "max_y": y.max(), "min_y": y.min()}
+        sums |= {"n_hit": (y > 0).sum(), "n_miss": (y < x).sum()}
+    return RatioSums(n=len(x), **{name: one.item() for name, one in sums.items()})
 
 
 def of_metric(sums: RatioSums) -> MeanSums:
@@ -203,18 +186,14 @@ def checked_n(sums: RatioSums | MeanSums, name: str) -> int:
     for field in fields(sums):
         value, is_optional = getattr(sums, field.name), field.default is None
         if not (value is None and is_optional) and (value is None or not math.isfinite(value)):
-            raise DesignError(
-                f"{name}'s {field.name} is {value!r}; need a finite number (0 for a group without users)"
-            )
+            raise DesignError(f"{name}'s {field.name} is {value!r}; need a finite number")
     return whole(sums.n, f"{name}'s n")
 
 
 def square_sum(squares: float, scale: float, name: str) -> float:
     """A sum of squares that rounding may leave a hair below 0; clearly below, the sums are wrong."""
     if squares < -1e-9 * abs(scale) - 1e-12:
-        raise DesignError(
-            f"{name}'s sums cannot come from data: a variance is negative; check how they were made"
-        )
+        raise DesignError(f"{name}'s sums cannot come from data: a variance is negative")
     return 0.0 if squares < 1e-13 * abs(scale) else squares
 
 
@@ -296,16 +275,14 @@ def p_under(nulls: Sequence[Null], diff: float, se: float) -> tuple[float | None
         diff: The difference, phases combined by the inverse square of `Null.se`.
         se: Its standard error under the null.
     """
-    if not is_few(nulls):
-        return float(skewed_p(diff / se, _joined_skew(nulls))), ""
-    p_value = exact_p(nulls)
-    return p_value, "unknown" if p_value is None else "exact"
-
-
-def is_few(nulls: Sequence[Null]) -> bool:
-    """True where a variant expects too few independent events for anything but an exact test."""
     counted = [one.expected for one in nulls if one.expected is not None]
-    return bool(counted) and sum(counted) < FEW_EVENTS
+    if counted and sum(counted) < FEW_EVENTS:
+        p_value = exact_p(nulls)
+        return p_value, "unknown" if p_value is None else "exact"
+    known = [(one.skew, one.se) for one in nulls if one.se]
+    cubes = sum(skew / own**3 for skew, own in known)
+    skew = cubes / sum(own**-2 for _, own in known) ** 1.5
+    return float(skewed_p(diff / se, skew)), ""
 
 
 def skewed_p(z_score: ArrayLike, skew: ArrayLike) -> np.ndarray:
@@ -416,10 +393,8 @@ def _skew(both: Sequence[RatioSums], ratio: float, total: float) -> float:
 
 def _expected(both: Sequence[RatioSums]) -> float:
     """Events, or their absence, that the smaller variant expects: (sum y)^2 / sum y^2 users' worth, by its share of users."""
-    x, y = sum(one.sum_x for one in both), sum(one.sum_y for one in both)
-    xx, xy, yy = (
-        sum(getattr(one, name) for one in both) for name in ("sum_xx", "sum_xy", "sum_yy")
-    )
+    names = ("sum_x", "sum_y", "sum_xx", "sum_xy", "sum_yy")
+    x, y, xx, xy, yy = (sum(getattr(one, name) for one in both) for name in names)
     without = xx - 2 * xy + yy
     worth = min(y**2 / yy if yy > 0 else 0.0, (x - y) ** 2 / without if without > 0 else 0.0)
     return worth * min(one.n for one in both) / sum(one.n for one in both)
@@ -433,22 +408,11 @@ def _own_clustering(one: RatioSums) -> float:
 
 def _counted(both: Sequence[RatioSums], name: str) -> tuple[int, int] | None:
     """Users with the outcome; sums of users with one request each, right or wrong, say it themselves."""
-    found = []
-    for one in both:
-        count = getattr(one, name)
-        if count is None and one.sum_xx == one.sum_x == one.n and one.sum_yy == one.sum_y:
-            count = one.sum_y if name == "n_hit" else one.n - one.sum_y
-        if count is None:
-            return None
-        found.append(round(count))
-    return found[0], found[1]
-
-
-def _joined_skew(nulls: Sequence[Null]) -> float:
-    """Of the differences weighted by the inverse square of their errors."""
-    known = [one for one in nulls if one.se]
-    cubes = sum(one.skew / one.se**3 for one in known if one.se)
-    return cubes / sum(one.se**-2 for one in known if one.se) ** 1.5
+    counts = [getattr(one, name) for one in both]
+    for place, one in enumerate(both):
+        if counts[place] is None and one.sum_xx == one.sum_x == one.n and one.sum_yy == one.sum_y:
+            counts[place] = round(one.sum_y if name == "n_hit" else one.n - one.sum_y)
+    return None if None in counts else (counts[0], counts[1])
 
 
 # ---- what stands against a verdict: one user who outweighs the rest, heavy tails
@@ -484,10 +448,8 @@ def one_user(arms: Mapping[str, MeanSums | RatioSums], *, rate: bool = False) ->
         for what, share in shares.items():
             said = f"one user holds {100 * share:.0f}% of {name}'s {what}"
             if share > max(DOMINATING, _FEWEST / sums.n):
-                refused = refused or (
-                    f"{said}: the difference is that user's, not the variant's; look at who it is (a bot, a test account), "
-                    "and declare a cap_per_user in the plan"
-                )
+                why = f"{said}: the difference is that user's, not the variant's"
+                refused = refused or f"{why}; look at who it is (a bot?), or {REMEDY}"
             elif share > max(LARGE, _FEWEST / sums.n):
                 notes.append(f"{said}: the interval leans on that user")
     return tuple(notes), refused
@@ -509,15 +471,17 @@ def heavy(moments: Sequence[Moments | None], sizes: Sequence[int]) -> Told:
         return (), ""
     skew, least = cubes / squares**1.5 * sum(sizes) ** 0.5, min(sizes)
     needed = KOHAVI * skew**2
-    said = f"heavy tails: single users' values have a skewness of {skew:.3g}"
+    said = (
+        f"heavy tails: single users' values have a skewness of {skew:.3g}, and {least:,} users in the smaller variant are "
+        f"fewer than the {needed:,.0f} of the usual rule"
+    )
     if least >= needed:
         return (), ""
     if abs(lean_of_difference(skew, sizes)) <= LEANING:
-        why = f"{least:,} users in the smaller variant are fewer than the {needed:,.0f} of the usual rule"
-        return (f"{said}; {why}",), ""
-    return (), (
-        f"{said}, too much for {least:,} users in the smaller variant of an unequal split: a test would name winners where "
-        f"there are none; {REMEDY}"
+        return (said,), ""
+    return (
+        (),
+        f"{said}: at an unequal split a test would name winners where there are none; {REMEDY}",
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,22 +13,9 @@ from numpy.typing import ArrayLike
 from scipy.special import stdtr, stdtrit
 
 from evalkit.errors import DesignError
+from evalkit.stats import result
 from evalkit.stats.proportions import ProportionTest, wilson
-from evalkit.stats.result import (
-    UNKNOWN,
-    ByUser,
-    Difference,
-    Limits,
-    Result,
-    Scale,
-    between,
-    codes_of,
-    measured,
-    noted,
-    numbers,
-    two_sided_p,
-    z_quantile,
-)
+from evalkit.stats.result import UNKNOWN, ByUser, Difference, Limits, Result, Scale
 from evalkit.stats.sums import (
     FEW,
     Level,
@@ -130,7 +118,9 @@ def ratio_test(control: PerUser, treatment: PerUser, *, alpha: float = 0.05) -> 
         >>> round(test.control_rate, 3), round(test.treatment_rate, 3), round(test.diff, 3)
         (0.4, 0.778, 0.378)
     """
-    if any((numbers(requests, "requests") < 0).any() for requests, _ in (control, treatment)):
+    if any(
+        (result.numbers(requests, "requests") < 0).any() for requests, _ in (control, treatment)
+    ):
         raise DesignError("a user has fewer than 0 requests; need counts")
     return ratio_test_from_sums(*_sums_of(control, treatment), alpha=alpha)
 
@@ -160,14 +150,10 @@ def ratio_test_from_sums(
     varied = tuple(one for one in plain.notes if one != NO_VARIANCE)
     if plain.diff == 0 and plain.se == 0 and null.se is None:
         never = all(one.sum_yy == 0 for one in both)
-        always = all(
-            one.sum_y == one.sum_x and one.sum_xx == one.sum_xy == one.sum_yy for one in both
-        )
+        always = all(one.sum_y == one.sum_x and one.squares(1.0) == 0 for one in both)
         if never or always:
             low, high = newcombe_by_user(control, treatment, alpha)
-            note = (
-                "both variants are at 0% or both at 100%: no test, but the interval is Newcombe's"
-            )
+            note = "both variants at 0% or both at 100%: no test, but the interval is Newcombe's"
             return replace(plain, ci_low=low, ci_high=high, notes=(note, *varied))
     if plain.diff is None or null.se is None or plain.se is None:
         return plain
@@ -244,7 +230,7 @@ def mean_test(control: ArrayLike, treatment: ArrayLike, *, alpha: float = 0.05) 
         >>> print(mean_test([1, 2, 3, 4], [3, 4, 5, 6]))
         No difference shown: +2.00 (95% interval −0.234 to +4.23, p = 0.071, Welch's t, n = 8 users).
     """
-    old, new = numbers(control, "control"), numbers(treatment, "treatment")
+    old, new = result.numbers(control, "control"), result.numbers(treatment, "treatment")
     plain = _welch((_level(old), _level(new)), (len(old), len(new)), alpha)
     return _of_means(plain, [of_metric(ratio_sums(one, one)) for one in (old, new)])
 
@@ -273,9 +259,7 @@ def _of_means(plain: MeanTest, both: Sequence[MeanSums]) -> MeanTest:
         return _weighed(plain, both, [one.tails() for one in both])
     n_old, n_new = (one.n for one in both)
     null = Null(se=None, n=(n_old, n_new), hits=(0, n_new), misses=(n_old, 0))
-    note = (
-        "all users of a variant have the same value: Fisher's exact test on users decides (p_exact)"
-    )
+    note = "all users of a variant have one value: Fisher's exact test on users decides (p_exact)"
     left_open = math.hypot(*(1 - (plain.alpha / 2) ** (1 / n) for n in (n_old, n_new)))
     reach = abs(plain.diff) * left_open
     return replace(
@@ -319,26 +303,21 @@ def cuped_test_from_sums(
     spread, shared = sum(xx for xx, _, _ in products), sum(xy for _, xy, _ in products)
     slope = shared / spread if spread else 0.0
     centre = (control.sum_x + treatment.sum_x) / n if n else 0.0
-    old, new = (
-        _adjusted(one, squares, slope, centre) for one, squares in zip(both, products, strict=True)
-    )
-    plain = _welch(
-        (old, new), (control.n, treatment.n), alpha, "CUPED, Welch's t on adjusted means"
-    )
+
+    def adjusted(one: RatioSums, products: tuple[float, float, float]) -> Level:
+        """Mean and standard error of y - slope (x - centre)."""
+        n, (xx, xy, yy) = one.n, products
+        if n == 0:
+            return None, None
+        squares = max(0.0, yy - 2 * slope * xy + slope**2 * xx)
+        squares = 0.0 if squares < 1e-13 * yy else squares
+        mean = one.sum_y / n - slope * (one.sum_x / n - centre)
+        return mean, (squares / (n - 1) / n) ** 0.5 if n > 1 else None
+
+    levels = adjusted(control, products[0]), adjusted(treatment, products[1])
+    method = "CUPED, Welch's t on adjusted means"
+    plain = _welch(levels, (control.n, treatment.n), alpha, method)
     return _weighed(plain, [of_metric(one) for one in both], [one.tails(slope) for one in both])
-
-
-def _adjusted(
-    one: RatioSums, products: tuple[float, float, float], slope: float, centre: float
-) -> Level:
-    """Mean and standard error of y - slope (x - centre)."""
-    n, (xx, xy, yy) = one.n, products
-    if n == 0:
-        return None, None
-    squares = max(0.0, yy - 2 * slope * xy + slope**2 * xx)
-    squares = 0.0 if squares < 1e-13 * yy else squares
-    mean = one.sum_y / n - slope * (one.sum_x / n - centre)
-    return mean, (squares / (n - 1) / n) ** 0.5 if n > 1 else None
 
 
 def _weighed(
@@ -380,36 +359,28 @@ def _compared(
     old: Level, new: Level, sizes: tuple[int, int], alpha: float, df: float | None = None
 ) -> dict[str, Any]:
     """The fields both tests share, by t with `df` degrees of freedom, or by z when df is None."""
-    tail = between(alpha, "alpha") / 2
-    quantile = z_quantile(alpha) if df is None else -float(stdtrit(df, tail))
+    tail = result.between(alpha, "alpha") / 2
+    quantile = result.z_quantile(alpha) if df is None else -float(stdtrit(df, tail))
     (rate_old, se_old), (rate_new, se_new) = old, new
     diff = None if rate_old is None or rate_new is None else rate_new - rate_old
     se = None if se_old is None or se_new is None else math.hypot(se_old, se_new)
     limits, score, p_value = UNKNOWN, None, None
     if diff is not None and se:
         limits, score = (diff - quantile * se, diff + quantile * se), diff / se
-        p_value = two_sided_p(score) if df is None else float(2 * stdtr(df, -abs(score)))
+        p_value = result.two_sided_p(score) if df is None else float(2 * stdtr(df, -abs(score)))
     lift, (lift_low, lift_high) = _log_lift(old, new, quantile)
-    defined = diff is not None
+    defined, few = diff is not None, diff is not None and min(sizes) < FEW_USERS
     notes = {
         "a group has no users or no requests: the difference is undefined": not defined,
         "need at least two users in each group for an interval": defined and se is None,
         NO_VARIANCE: defined and se == 0,
-        f"fewer than {FEW_USERS} users in a group: the interval is approximate": defined
-        and min(sizes) < FEW_USERS,
-        "the control value is not above 0: the relative lift is undefined": defined
-        and lift is None,
+        f"fewer than {FEW_USERS} users in a group: the interval is approximate": few,
+        "the control value is not above 0: the lift is undefined": defined and lift is None,
     }
-    return measured(diff, sum(sizes), limits, alpha=alpha, p_value=p_value) | {
-        "notes": noted(notes),
-        "n_control": sizes[0],
-        "n_treatment": sizes[1],
-        "se": se,
-        "z_score": score,
-        "lift": lift,
-        "lift_ci_low": lift_low,
-        "lift_ci_high": lift_high,
-    }
+    found = result.measured(diff, sum(sizes), limits, alpha=alpha, p_value=p_value)
+    found |= {"n_control": sizes[0], "n_treatment": sizes[1], "se": se, "z_score": score}
+    found |= {"lift": lift, "lift_ci_low": lift_low, "lift_ci_high": lift_high}
+    return found | {"notes": result.noted(notes)}
 
 
 def _log_lift(old: Level, new: Level, quantile: float) -> tuple[float | None, Limits]:
@@ -422,10 +393,8 @@ def _log_lift(old: Level, new: Level, quantile: float) -> tuple[float | None, Li
         return lift, UNKNOWN
     half = quantile * math.hypot(se_old / rate_old, se_new / rate_new)
     log_ratio = math.log(rate_new) - math.log(rate_old)
-    return lift, (
-        math.expm1(min(700.0, log_ratio - half)),
-        math.expm1(min(700.0, log_ratio + half)),
-    )
+    low, high = (math.expm1(min(700.0, end)) for end in (log_ratio - half, log_ratio + half))
+    return lift, (low, high)
 
 
 # ---- phases of a split that changed
@@ -496,9 +465,8 @@ def combine_phases(
         raise DesignError("no phases to combine; need at least one")
     nulls, n = [null_in(one) for one in results], len(results)
     counted = [at for at in range(n) if results[at].estimate is not None and nulls[at].se]
-    notes = []
-    if left_out := n - len(counted):
-        notes.append(f"{left_out} of {n} phases have no variance yet and are left out")
+    left_out = n - len(counted)
+    notes = [f"{left_out} of {n} phases have no variance yet and are left out"] if left_out else []
     # By users, not by errors: one user who outweighs half of a test makes that half's error large, and is no small matter.
     worth = {at: math.prod(nulls[at].n) / max(sum(nulls[at].n), 1) for at in counted}
     refusals = {at: getattr(one, "no_verdict", "") for at, one in enumerate(results)}
@@ -520,13 +488,15 @@ def combine_phases(
         )
         diff = float(sum(weight * estimates))
         p_value, source = p_under([nulls[at] for at in counted], diff, se_null)
-        scale = z_quantile(alpha) / z_quantile(usable[0].alpha)
+        scale = result.z_quantile(alpha) / result.z_quantile(usable[0].alpha)
         fall, rise = (math.hypot(*(weight * abs(ends - estimates))) for ends in (lows, highs))
         limits = diff - scale * fall, diff + scale * rise
         se, z_score = math.hypot(*(weight * errors)), diff / se_null
         weights = dict(zip(counted, weight.tolist(), strict=True))
     return CombinedTest(
-        **measured(diff, sum(one.n for one in results), limits, alpha=alpha, p_value=p_value),
+        **result.measured(
+            diff, sum(one.n for one in results), limits, alpha=alpha, p_value=p_value
+        ),
         phases=tuple(one.estimate for one in results),
         no_verdict=next(iter(refused), ""),
         shown_as=results[0].shown_in(),
@@ -606,23 +576,20 @@ def quantile_test(control: QuantileInterval, treatment: QuantileInterval) -> Qua
     old, new, diff, limits = control, treatment, None, UNKNOWN
     if old.estimate is not None and new.estimate is not None:
         diff = new.estimate - old.estimate
-        fall = _apart((new.estimate, new.ci_low), (old.estimate, old.ci_high))
-        rise = _apart((new.estimate, new.ci_high), (old.estimate, old.ci_low))
-        limits = None if fall is None else diff - fall, None if rise is None else diff + rise
+        low = high = None
+        if new.ci_low is not None and old.ci_high is not None:
+            low = diff - math.hypot(new.ci_low - new.estimate, old.ci_high - old.estimate)
+        if new.ci_high is not None and old.ci_low is not None:
+            high = diff + math.hypot(new.ci_high - new.estimate, old.ci_low - old.estimate)
+        limits = low, high
     return QuantileTest(
-        **measured(diff, old.n + new.n, limits, alpha=old.alpha),
+        **result.measured(diff, old.n + new.n, limits, alpha=old.alpha),
         method="Woodruff intervals by user, MOVER",
         notes=tuple(dict.fromkeys(old.notes + new.notes)),
         control=old.estimate,
         treatment=new.estimate,
         q=old.q,
     )
-
-
-def _apart(*ends: tuple[float, float | None]) -> float | None:
-    """Root of the sum of squares of the ways from estimates to limits."""
-    ways = [limit - estimate for estimate, limit in ends if limit is not None]
-    return math.hypot(*ways) if len(ways) == len(ends) else None
 
 
 def quantile_interval(
@@ -641,24 +608,19 @@ def quantile_interval(
         >>> print(quantile_interval([n % 50 for n in range(500)], range(500)))
         p95: 474 (95% interval 468 to 481, Woodruff by user, n = 50 users).
     """
-    array, q = numbers(values, "values"), between(q, "q")
-    codes, n = codes_of(users, len(array))
+    array, q = result.numbers(values, "values"), result.between(q, "q")
+    codes, n = result.codes_of(users, len(array))
     point, limits = None, UNKNOWN
     if n:
-        point = float(np.quantile(array, q, method="inverted_cdf"))
+        at = partial(np.quantile, array, method="inverted_cdf")
+        point = float(at(q))
         seen = np.bincount(codes), np.bincount(codes, weights=array <= point)
-        low, high = (
-            None if level is None else float(np.quantile(array, level, method="inverted_cdf"))
-            for level in quantile_levels(ratio_sums(*seen), q, alpha=alpha)
-        )
-        limits = low, high
-    too_few = (
-        "too few users for a limit on both sides" if n else "no requests: the quantile is undefined"
-    )
+        low, high = quantile_levels(ratio_sums(*seen), q, alpha=alpha)
+        limits = None if low is None else float(at(low)), None if high is None else float(at(high))
     return QuantileInterval(
-        **measured(point, n, limits, alpha=alpha),
+        **result.measured(point, n, limits, alpha=alpha),
         method="Woodruff by user",
-        notes=(too_few,) if None in limits else (),
+        notes=("too few users for a limit on both sides",) if None in limits else (),
         q=q,
     )
 
@@ -676,6 +638,6 @@ def quantile_levels(sums: RatioSums, q: float, *, alpha: float = 0.05) -> Limits
     _, se = sums.rate("the group")
     if not se:
         return UNKNOWN
-    half = z_quantile(alpha) * se
-    low, high = between(q, "q") - half, q + half
+    half = result.z_quantile(alpha) * se
+    low, high = result.between(q, "q") - half, q + half
     return low if low > 0 else None, high if high < 1 else None

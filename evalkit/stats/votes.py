@@ -12,21 +12,10 @@ from scipy.special import expit
 
 from evalkit import wording
 from evalkit.errors import DesignError
+from evalkit.stats import result
 from evalkit.stats.paired import fitted_logit, mcnemar, paired_mean_test, tango_interval
 from evalkit.stats.proportions import wilson
-from evalkit.stats.result import (
-    UNKNOWN,
-    Limits,
-    Result,
-    Scale,
-    between,
-    codes_of,
-    measured,
-    moved,
-    noted,
-    numbers,
-    whole,
-)
+from evalkit.stats.result import UNKNOWN, Limits, Result, Scale
 
 FEW_NEAR = 20  # votes near equal length below which the adjusted value rests on the fitted curve
 Rank = Literal["nominal", "ordinal", "interval"]
@@ -180,8 +169,12 @@ def win_rate(wins: int, losses: int, ties: int, *, alpha: float = 0.05) -> WinRa
         >>> print(win_rate(30, 12, 8))
         Better: 68.0% (95% interval 55.4% to 78.3%, p = 0.008, exact sign test, n = 50 items).
     """
-    won, lost, tied = whole(wins, "wins"), whole(losses, "losses"), whole(ties, "ties")
-    n, alpha = won + lost + tied, between(alpha, "alpha")
+    won, lost, tied = (
+        result.whole(wins, "wins"),
+        result.whole(losses, "losses"),
+        result.whole(ties, "ties"),
+    )
+    n, alpha = won + lost + tied, result.between(alpha, "alpha")
     low, high = tango_interval(won, lost, n, alpha=alpha)
     p_value = mcnemar(won, lost)[1] if n else None
     is_shown = p_value is not None and p_value < alpha
@@ -189,16 +182,16 @@ def win_rate(wins: int, losses: int, ties: int, *, alpha: float = 0.05) -> WinRa
     notes = {
         "no votes yet": not n,
         "every vote is a tie: p is 1": n and not won + lost,
-        "the interval reaches even, but the exact test shows a difference: "
-        "the verdict follows the test": is_shown and is_even,
-        "the interval lies on one side of even, but the exact test, which leaves ties out, shows no difference: "
-        "the verdict follows the test": not is_shown and not is_even,
+        "interval and exact test differ: the verdict follows the test, which leaves ties out": n
+        and is_shown == is_even,
     }
-    limits = moved((low, high), 0.5, 0.5)
+    limits = result.moved((low, high), 0.5, 0.5)
     return WinRate(
-        **measured((won + tied / 2) / n if n else None, n, limits, alpha=alpha, p_value=p_value),
+        **result.measured(
+            (won + tied / 2) / n if n else None, n, limits, alpha=alpha, p_value=p_value
+        ),
         method="exact sign test",
-        notes=noted(notes),
+        notes=result.noted(notes),
         wins=won,
         losses=lost,
         ties=tied,
@@ -240,10 +233,10 @@ def item_mean_test(item_votes: Sequence[Sequence[float]], *, alpha: float = 0.05
         return win_rate(won, lost, n - won - lost, alpha=alpha)
     test = paired_mean_test(means / 2, alpha=alpha, largest=0.5, noun="item")
     score = None if test.estimate is None else 0.5 + test.estimate
-    limits = _within(moved((test.ci_low, test.ci_high), 0.5))
+    limits = _within(result.moved((test.ci_low, test.ci_high), 0.5))
     is_exact = test.t_score is None and test.p_value is not None
     return WinRate(
-        **measured(score, n, limits, alpha=alpha, p_value=test.p_value),
+        **result.measured(score, n, limits, alpha=alpha, p_value=test.p_value),
         method="exact sign test on items" if is_exact else "t-test of item means",
         notes=test.notes,
         p_exact=test.p_exact,
@@ -308,7 +301,7 @@ def rater_sample_test(votes: Sequence[Sequence[float]], *, alpha: float = 0.05) 
             p_value = max(float(2 * student.sf(abs(mean) / v**0.5, df)) for _, v, df in spread)
     score = None if mean is None else 0.5 + mean
     return RaterSampleTest(
-        **measured(score, n, limits, alpha=alpha, p_value=p_value),
+        **result.measured(score, n, limits, alpha=alpha, p_value=p_value),
         method="raters and items crossed, the larger p of quasi-t and raters' t",
         notes=(note,) if note else (),
         n_raters=n_raters,
@@ -351,11 +344,11 @@ def position_bias(slot_a: int, slot_b: int, *, alpha: float = 0.05) -> PositionB
         >>> print(position_bias(30, 20))
         No position bias shown, side A chosen: 60.0% (95% interval 46.2% to 72.4%, p = 0.20, exact binomial, n = 50 votes).
     """
-    a, b = whole(slot_a, "slot_a"), whole(slot_b, "slot_b")
-    n, alpha = a + b, between(alpha, "alpha")
+    a, b = result.whole(slot_a, "slot_a"), result.whole(slot_b, "slot_b")
+    n, alpha = a + b, result.between(alpha, "alpha")
     rate, p_value = (a / n, mcnemar(a, b)[1]) if n else (None, None)
     return PositionBias(
-        **measured(rate, n, wilson(a, n, alpha), alpha=alpha, p_value=p_value),
+        **result.measured(rate, n, wilson(a, n, alpha), alpha=alpha, p_value=p_value),
         method="exact binomial",
         notes=() if n else ("no decided votes yet",),
     )
@@ -394,16 +387,16 @@ def length_adjusted_preference(
         raise DesignError("preferred, length_difference and items need one entry for each vote")
     kept = [place for place, vote in enumerate(preferred) if vote in (0, 1)]
     votes = np.array([preferred[place] for place in kept], dtype=float)
-    lengths = numbers([lengths[place] for place in kept], "length_difference")
-    codes, _ = codes_of([owners[place] for place in kept], len(kept))
-    fitted = _equal_length_fit(votes, lengths, codes, between(alpha, "alpha"))
+    lengths = result.numbers([lengths[place] for place in kept], "length_difference")
+    codes, _ = result.codes_of([owners[place] for place in kept], len(kept))
+    fitted = _equal_length_fit(votes, lengths, codes, result.between(alpha, "alpha"))
     # Near in length are pairs that differ by at most a quarter of what they differ by in the middle.
     near = votes[abs(lengths) <= np.median(abs(lengths)) / 4] if len(votes) else votes
     near_low, near_high = wilson(int(near.sum()), len(near), alpha)
     n_dropped, known = len(preferred) - len(kept), fitted if len(near) else None
     estimate, low, high, p_value, odds_ratio = known or [None] * 5
     found = LengthAdjustedPreference(
-        **measured(estimate, len(kept), (low, high), alpha=alpha, p_value=p_value),
+        **result.measured(estimate, len(kept), (low, high), alpha=alpha, p_value=p_value),
         method="logistic regression on tanh(length difference / sd), clustered by item",
         raw_rate=float(votes.mean()) if len(votes) else None,
         length_odds_ratio=odds_ratio,
@@ -412,15 +405,17 @@ def length_adjusted_preference(
         near_high=near_high,
         near_n=len(near),
     )
+    near_by = "pairs of nearly equal length"
+    few = f"only {wording.plural(len(near), 'vote')} on {near_by}: the value rests on the curve"
+    unfit = "votes or lengths hardly vary, or length decides every vote: no adjusted value exists"
     notes = {
         f"{wording.plural(n_dropped, 'tie')} left out": n_dropped,
-        "votes or lengths hardly vary, or length alone decides every vote: no adjusted value exists": not fitted,
-        "no pair is of nearly equal length: no adjusted value exists": fitted and not known,
-        f"only {wording.plural(len(near), 'vote')} on pairs of nearly equal length: "
-        "the value rests on the fitted curve": known and found.near_is_few,
-        "the fitted value lies outside the interval of the pairs of nearly equal length": found.off_near,
+        unfit: not fitted,
+        f"no {near_by}: no adjusted value exists": fitted and not known,
+        few: known and found.near_is_few,
+        f"the fitted value lies outside the interval of the {near_by}": found.off_near,
     }
-    return replace(found, notes=noted(notes))
+    return replace(found, notes=result.noted(notes))
 
 
 def _equal_length_fit(
@@ -466,7 +461,7 @@ def krippendorff_alpha(
         0.444
     """
     counts, places = _value_counts(ratings, level)
-    alpha = between(alpha, "alpha")
+    alpha = result.between(alpha, "alpha")
     pairable = counts[counts.sum(axis=1) > 1]
     n = len(pairable)
     point = _alpha(pairable, np.ones(n), level, places) if n else None
@@ -484,9 +479,9 @@ def krippendorff_alpha(
     m = pairable.sum(axis=1)
     agreeing = (pairable * (pairable - 1)).sum(axis=1) / (m * (m - 1))
     return KrippendorffAlpha(
-        **measured(point, n, limits, alpha=alpha),
+        **result.measured(point, n, limits, alpha=alpha),
         method=f"{level}, bootstrap over items",
-        notes=noted(notes),
+        notes=result.noted(notes),
         percent_agreement=float(agreeing.mean()) if n else None,
         level=level,
         n_raters=len(ratings),
@@ -500,24 +495,18 @@ def _value_counts(ratings: Sequence[Sequence[object]], level: str) -> tuple[np.n
     if isinstance(ratings, Mapping):
         ratings = list(ratings.values())
     ratings = getattr(ratings, "to_numpy", lambda: ratings)()
-    if not all(hasattr(row, "__len__") and not isinstance(row, str) for row in ratings):
-        raise DesignError("ratings need a list for each rater, with one entry for each item")
-    if len({len(row) for row in ratings}) > 1:
-        raise DesignError("every rater needs one entry for each item, None where not rated")
+    is_list = all(hasattr(row, "__len__") and not isinstance(row, str) for row in ratings)
+    if not is_list or len({len(row) for row in ratings}) > 1:
+        need = "one entry for each item, None where not rated"
+        raise DesignError(f"ratings need a list for each rater, with {need}")
     items = [[None if pd.isna(one) else one for one in item] for item in zip(*ratings, strict=True)]
     found = {one for item in items for one in item if one is not None}
     try:
         values = sorted(found, key=repr if level == "nominal" else None)
-    except TypeError:
-        raise DesignError(
-            f"level is {level!r} but the labels have no order; use 'nominal' or numbers"
-        ) from None
-    try:
         places = np.array(values if level == "interval" else [], dtype=float)
     except (TypeError, ValueError):
-        raise DesignError(
-            "level is 'interval' but a label is not a number; use 'nominal'"
-        ) from None
+        what = "not all numbers" if level == "interval" else "without an order"
+        raise DesignError(f"level is {level!r} but the labels are {what}; use 'nominal'") from None
     counts = [[item.count(value) for value in values] for item in items]
     return np.array(counts, dtype=float).reshape(len(items), len(values)), places
 

@@ -134,7 +134,7 @@ def test_after_an_amendment_both_the_old_and_the_new_study_file_may_run_again(pa
             "another test",
         ),
         ("why not", {"split": 0.5}, "a plan has no split"),
-        ("why not", {"traffic_split": 1.5}, "need a share"),
+        ("why not", {"traffic_split": 1.5}, "need a number between 0 and 1"),
     ],
 )
 def test_an_amendment_that_would_hide_something_is_refused(path, reason, changes, message):

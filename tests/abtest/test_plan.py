@@ -114,9 +114,9 @@ def test_the_router_gets_the_plans_split():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"traffic_split": 0.0}, "needs users on both sides"),
-        ({"traffic_split": 1.0}, "needs users on both sides"),
-        ({"traffic_split": 1.5}, "need a share"),
+        ({"traffic_split": 0.0}, "between 0 and 1"),
+        ({"traffic_split": 1.0}, "between 0 and 1"),
+        ({"traffic_split": 1.5}, "between 0 and 1"),
         ({"users_per_day": 0}, "users_per_day is 0"),
         ({"users_per_day": math.inf}, "users_per_day"),
         ({"looks": 0}, "looks is 0"),
@@ -135,11 +135,11 @@ def test_a_plan_that_cannot_work_is_refused(changes, message):
     [
         ({"expected": None}, "needs the expected control rate"),
         ({"expected": 0.0}, "needs the expected control rate"),
-        ({"expected": 0.98}, "is no rate"),
+        ({"expected": 0.98}, "leads to no rate"),
         ({"detectable_difference": 0.0}, "other than 0"),
-        ({"detectable_difference": math.nan}, "other than 0"),
-        ({"kind": "median"}, "need rate, mean or ratio"),
-        ({"name": ""}, "need a name"),
+        ({"detectable_difference": math.nan}, "need a finite number"),
+        ({"kind": "median"}, "need 'rate' or 'mean' or 'ratio'"),
+        ({"name": ""}, "name is ''; need a text"),
     ],
 )
 def test_a_metric_that_gives_no_number_of_users_is_refused(fields, message):
@@ -175,19 +175,19 @@ def test_a_value_that_a_plan_does_not_have_is_refused_with_the_nearest():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"alpha": "0.05"}, "alpha: got '0.05'; need a number"),
-        ({"users_per_day": None}, "users_per_day: got None; need a number"),
-        ({"guardrails": ["error"]}, "guardrails: .*need Guardrail, or a mapping of name, margin"),
-        ({"guardrails": None}, "guardrails: .*need Guardrail"),
-        ({"guardrails": [{"name": "error", "margin": "small"}]}, "need a number above 0"),
-        ({"primary": "cost"}, "primary: .*need Metric"),
+        ({"alpha": "0.05"}, "alpha is '0.05'; need a number"),
+        ({"users_per_day": None}, "users_per_day is None; need a number"),
+        ({"guardrails": ["error"]}, "guardrails is .*need tuple.Guardrail"),
+        ({"guardrails": None}, "guardrails is None; need tuple.Guardrail"),
+        ({"guardrails": [{"name": "error", "margin": 0.1}]}, "need tuple.Guardrail"),
+        ({"primary": "cost"}, "primary is 'cost'; need Metric"),
         (
             {"primary": [Metric(name="cost", kind="mean", sd=1.0, detectable_difference=1.0)] * 2},
-            "primary: got several",
+            "primary is .*need Metric",
         ),
         (
             {"primary": {"name": "cost", "expected": "x", "detectable_difference": 1}},
-            "expected: got 'x'",
+            "primary is .*need Metric",
         ),
     ],
 )
@@ -196,11 +196,12 @@ def test_what_is_no_number_metric_or_guardrail_is_refused_by_its_name(changes, m
         plan().changed(**changes)
 
 
-def test_a_guardrail_may_be_given_as_a_file_has_it():
-    rail = Guardrail(name="error", margin=0.01)
-    assert plan(guardrails=[{"name": "error", "margin": 0.01}]).guardrails == (rail,)
-    assert plan().changed(guardrails=rail).guardrails == (rail,)
-    assert plan(guardrails=(one for one in [rail])).guardrails == (rail,)
+def test_what_is_given_as_numpy_has_it_is_plain_in_the_plan():
+    import numpy as np
+
+    given = plan(users_per_day=np.float64(300.0), looks=np.int64(2), guardrails=[])
+    assert given == plan(users_per_day=300.0, looks=2)
+    assert [type(one) for one in (given.users_per_day, given.looks)] == [float, int]
 
 
 def test_a_log_is_read_by_the_locked_plan_alone(tmp_path):

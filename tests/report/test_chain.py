@@ -1,5 +1,6 @@
 import json
 import re
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import nbformat
@@ -140,12 +141,12 @@ def test_a_chapter_that_reads_a_log_outside_the_study_is_never_up_to_date(projec
 
 def test_chapters_wait_for_what_they_read_and_for_nothing_else():
     books = [Path(f"{number}_x.ipynb") for number in ("01", "02", "03", "04", "05", "06", "07")]
-    done, order = {}, []
-    while len(done) < len(books):
-        ready = chain._ready(books, done, [])[:2]
+    waiting, order = TopologicalSorter({one: chain._before(one, books) for one in books}), []
+    waiting.prepare()
+    while ready := waiting.get_ready():
         order.append([book.stem[:2] for book in ready])
-        done |= dict.fromkeys(ready)
-    assert order == [["01"], ["02", "03"], ["04", "05"], ["06"], ["07"]]
+        waiting.done(*ready)
+    assert order == [["01"], ["02", "03", "05"], ["04", "06"], ["07"]]
 
 
 def test_only_picks_by_number_or_name(project):
@@ -322,7 +323,8 @@ def test_another_scorer_under_the_same_name_is_told():
 
 
 NIGHT = {"run": "a", "made_at": "2026-11-23T01:00:00", "failed": [], "verdict": "not yet", "stage": "pre_deploy",
-         "bound_to": {"fine_tuned": "1"}, "metrics": {"exact_match": {"estimate": 0.10}}, "rules": ["A slice warns."],
+         "bound_to": {"fine_tuned": "1"}, "metrics": {"exact_match": {"estimate": 0.10}},
+         "declared": {"rules": {"slice_worse": "blocks"}},
          "layers": {"benchmark": "better", "human": "too early"}, "effects": {"benchmark": "+10.0 (+5.0 to +15.0)"},
          "parameters": {"slice_fields": "", "seed": 7}}  # fmt: skip
 
@@ -341,7 +343,10 @@ NIGHT = {"run": "a", "made_at": "2026-11-23T01:00:00", "failed": [], "verdict": 
             {"parameters": {"slice_fields": "channel", "seed": 7}},
             "slice_fields went from nothing to channel",
         ),
-        ({"rules": ["A slice blocks."]}, "a rule is new: A slice blocks"),
+        (
+            {"declared": {"rules": {"slice_worse": "warns"}}},
+            "slice_worse went from blocks to warns",
+        ),
         ({"stage": "rollout"}, "stage went from pre_deploy to rollout"),
     ],
 )

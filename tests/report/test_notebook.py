@@ -5,20 +5,18 @@ import nbformat
 import pytest
 
 from evalkit.errors import DesignError
-from evalkit.report.notebook import checked_parameters, execute
-from evalkit.study import declared_parameters
+from evalkit.report.notebook import execute
+from evalkit.study import checked, declared_parameters
 
 FINE = Path(__file__).with_name("notebooks") / "01_fine.ipynb"
 DECLARED = {
-    FINE: {
-        "study": str,
-        "run": str,
-        "alpha": float,
-        "limit": int,
-        "live": bool,
-        "max_tokens": int,
-        "seed": int,
-    }
+    "study": str,
+    "run": str,
+    "alpha": float,
+    "limit": int,
+    "live": bool,
+    "max_tokens": int,
+    "seed": int,
 }
 
 
@@ -33,16 +31,16 @@ def test_a_notebook_declares_its_parameters_with_their_types():
 
 
 def test_values_that_fit_pass():
-    checked_parameters(
-        {"study": "tiny", "alpha": 0.1, "limit": 3, "live": True, "max_tokens": 96}, DECLARED
+    checked(
+        {"study": "tiny", "alpha": 0.1, "limit": 3, "live": True, "max_tokens": 96}, types=DECLARED
     )
-    checked_parameters({"alpha": 1}, DECLARED)  # an int is a float too
+    checked({"alpha": 1}, types=DECLARED)  # an int is a float too
 
 
 @pytest.mark.parametrize(
     ("name", "value", "told"),
     [
-        ("alhpa", 0.1, "no notebook declares it; did you mean alpha?"),
+        ("alhpa", 0.1, "no such setting; did you mean alpha?"),
         ("limit", "007", r"got '007' \(str\); need int"),
         ("limit", True, r"got True \(bool\); need int"),
         ("live", 1, "need bool"),
@@ -51,25 +49,25 @@ def test_values_that_fit_pass():
         ("api_key", "x", "looks like a secret"),
         ("OPENAI_API_KEY", "x", "looks like a secret"),
         ("access_token", "x", "looks like a secret"),
-        ("study", "sk-proj-abcdef0123456789", "value looks like a secret"),
-        ("study", "Bearer abcdefgh12345", "value looks like a secret"),
-        ("study", "postgresql://me:hunter2@host/db", "value looks like a secret"),
+        ("study", "sk-proj-abcdef0123456789", "looks like a secret"),
+        ("study", "Bearer abcdefgh12345", "looks like a secret"),
+        ("study", "postgresql://me:hunter2@host/db", "looks like a secret"),
     ],
 )
 def test_what_is_wrong_is_refused_by_name(name, value, told):
     with pytest.raises(DesignError, match=told):
-        checked_parameters({name: value}, DECLARED)
+        checked({name: value}, types=DECLARED)
 
 
 def test_the_key_of_the_environment_is_refused_wherever_it_stands(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "plain-local-key")
     with pytest.raises(DesignError, match="looks like a secret"):
-        checked_parameters({"study": "x plain-local-key"}, DECLARED)
+        checked({"study": "x plain-local-key"}, types=DECLARED)
 
 
 def test_all_problems_are_told_at_once():
     with pytest.raises(DesignError) as told:
-        checked_parameters({"alhpa": 0.1, "limit": "x", "password": "y"}, DECLARED)
+        checked({"alhpa": 0.1, "limit": "x", "password": "y"}, types=DECLARED)
     assert len(str(told.value).split("\n")) == 4
 
 

@@ -4,10 +4,12 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from evalkit.answers.journal import header
 from evalkit.decision import decide
 from evalkit.report import manifest, page
 from evalkit.report.notebook import Executed
 from evalkit.show import verdict as spoken
+from evalkit.study import Study
 
 
 @pytest.fixture
@@ -149,14 +151,20 @@ def test_one_chapter_is_told_as_one():
 
 
 def test_a_journal_of_old_that_says_none_denies_no_row_its_own_system_prompt(tmp_path):
-    path = tmp_path / "base.jsonl"
-    path.write_text('{"model": "a", "about": {"system_prompt_use": "none", "server": "s"}}\n')
+    path, told = tmp_path / "base.jsonl", {"system_prompt_use": "none", "server": "s"}
+    path.write_text(json.dumps(header("a", endpoint="e", parameters={}, about=told)))
     assert manifest._header(path)["about"] == {
         "system_prompt_use": "none beside the rows' own",
         "server": "s",
     }
-    path.write_text('{"model": "a", "about": "no mapping"}\n')
-    assert manifest._header(path) == {"problem": "its first line is no header"}
+
+
+def test_a_journal_that_is_none_is_a_problem_of_the_manifest_and_no_end(project):
+    study = Study.open("tiny", root=project())
+    for named, problem in (("x.jsonl", "not the header of a journal"), ("../y", "leaves")):
+        (study.folder / "x.jsonl").write_text('{"model": "a", "about": "no mapping"}\n')
+        made = manifest._journals(study, {"base_journal": named})
+        assert problem in str(made["base_journal"]["problem"])
 
 
 def test_a_decision_without_all_chapters_is_not_read_as_a_verdict(page_of):
@@ -169,5 +177,5 @@ def test_a_page_that_comes_without_its_evidence_says_so(page_of, tmp_path):
     (tmp_path / "comparison.json").write_text("{")
     page_of("08_mine", *CELLS)
     text = (tmp_path / "report.html").read_text()
-    assert "<dt>Evidence</dt><dd>hashes, costs and looks are missing here: " in text
+    assert "<dt>Evidence</dt><dd>hashes are missing here: " in text
     assert f"{tmp_path / 'comparison.json'}: " in text

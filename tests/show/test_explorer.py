@@ -10,11 +10,8 @@ from evalkit.errors import DataError
 from evalkit.records import EvalResult
 from evalkit.show.explorer import (
     Explorer,
-    Filter,
     Kept,
-    Selection,
     read_kept,
-    select,
     side_by_side,
     write_kept,
 )
@@ -52,13 +49,12 @@ def pairs():
     return compare_models(base, tuned).pairs
 
 
-def ids(pairs, **chosen):
-    texts = [
-        f"{p.example_id} {p.base.input_text} {p.base.predicted} {p.fine_tuned.predicted}".casefold()
-        for p in pairs
-    ]
-    found = select(Selection(pairs=pairs), Filter(**chosen), texts)
-    return [pairs[index].example_id for index in found]
+def ids(pairs, *, lower_is_better=(), **chosen):
+    """What an explorer finds when its filters are set: by the names of its widgets."""
+    explorer = Explorer(pairs, metrics=["similarity"], lower_is_better=lower_is_better)
+    for name, value in chosen.items():
+        getattr(explorer, f"_{name}").value = value
+    return explorer.found
 
 
 def read_notes(path):
@@ -68,10 +64,10 @@ def read_notes(path):
 def test_filters_by_status_slice_text_and_sorts_by_loss(pairs):
     assert ids(pairs) == ["0", "1", "2", "3"]
     assert ids(pairs, status="regressed") == ["2"]
-    assert ids(pairs, slice_value="kind = multi") == ["2", "3"]
+    assert ids(pairs, slice="kind = multi") == ["2", "3"]
     assert ids(pairs, text="TUNED wrong") == ["2", "3"]
     assert ids(pairs, metric="similarity")[0] == "2"
-    assert ids(pairs, status="fixed", slice_value="kind = multi") == []
+    assert ids(pairs, status="fixed", slice="kind = multi") == []
 
 
 def test_stepping_goes_round_and_an_empty_filter_says_so(pairs):
@@ -130,10 +126,10 @@ def test_a_line_without_a_note_takes_none_away_and_one_edited_by_hand_is_read(tm
     notes = tmp_path / "notes.jsonl"
     notes.write_text(
         '{"example_id": "0", "note": "mine"}\n{"example_id": "0", "marked": true}\n'
-        '{"example_id": "1", "note": 7, "tags": null, "marked": 1}\n'
+        '{"example_id": "1", "note": "seen", "marked": true}\n'
     )
     with pytest.warns(UserWarning, match=r"notes.jsonl:2: not a note"):
-        assert read_kept(notes) == {"0": Kept(note="mine"), "1": Kept(note="7", marked=True)}
+        assert read_kept(notes) == {"0": Kept(note="mine"), "1": Kept(note="seen", marked=True)}
 
 
 def test_a_note_after_a_torn_line_is_whole(tmp_path):
@@ -189,12 +185,10 @@ def test_any_metric_sorts_by_change_or_by_a_model_either_way_and_the_unknown_com
     assert order(reverse=True) == [1, 0, 3, 2]
     assert order(of="base") == [1, 3, 0, 2]
     assert order(of="fine-tuned", reverse=True) == [0, 1, 2, 3]
-    texts = ["" for _ in pairs]
-    chosen = Filter(metric="similarity")
-    turned = select(Selection(pairs=pairs), chosen, texts, lower_is_better=["similarity"])
-    assert turned[0] == 1
+    turned = ids(pairs, metric="similarity", lower_is_better=["similarity"])
+    assert turned[0] == "1"
     unknown = [replace(pairs[0], base_values={}), *pairs[1:]]
-    assert select(Selection(pairs=unknown), chosen, texts) == [2, 3, 1, 0]
+    assert ids(unknown, metric="similarity") == ["2", "3", "1", "0"]
 
 
 def test_the_longest_wait_is_the_worst():

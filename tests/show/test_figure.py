@@ -72,17 +72,6 @@ def test_the_same_figure_is_the_same_bytes():
     assert show.picture(plot, 2, alt="A.").body == show.picture(plot, 2, alt="A.").body
 
 
-def test_points_of_one_look_say_it_once():
-    def cloud(n: int, *, narrow: bool = False):
-        _, ax = style.canvas(2.0, narrow=narrow)
-        ax.scatter(range(n), range(n), color="#123456")
-        return ax
-
-    few, many = (svgs(show.picture(cloud, n, alt="A.").body)[1] for n in (20, 40))
-    assert many.count("<use ") >= few.count("<use ") + 15  # ticks may be fewer
-    assert many.count("#123456") == few.count("#123456")
-
-
 def test_many_marks_become_a_png():
     def cloud(n: int, *, narrow: bool = False):
         _, ax = style.canvas(2.0, narrow=narrow)

@@ -240,8 +240,8 @@ def test_the_metric_table_names_the_primary_and_adjusts_the_rest(comparison_in):
 @pytest.mark.parametrize(
     ("metrics", "title"),
     [
-        (["exact_match"], "Exact match is better"),
-        (["exact_match", "format"], "Exact match and format are better"),
+        (["exact_match"], "Better in exact match"),
+        (["exact_match", "format"], "Better in exact match and format"),
     ],
 )
 def test_titles_are_sentences(comparison_in, metrics, title):
@@ -459,4 +459,4 @@ def test_similarity_and_nearness_claim_no_more_than_the_adjusted_test(comparison
     # a raw p of .03 is .06 after Holm over two metrics: no figure may call it a shift
     adjusted = dict.fromkeys(found.p_adjusted, 0.06)
     shifted = replace(comparison_in("better"), p_adjusted=adjusted)
-    assert shown.similarity_title(shifted).startswith("No shift in similarity shown")
+    assert shown.similarity_title(shifted).startswith("No difference in similarity shown")

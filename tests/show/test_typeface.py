@@ -138,15 +138,3 @@ def test_every_digit_and_the_minus_are_equally_wide(weight):
     font = carried(style.font_css({weight: "0123456789−"})).popitem()[1]
     widths = {font["hmtx"][name][0] for name in font.getBestCmap().values()}
     assert len(widths) == 1
-
-
-def test_marks_of_one_look_stand_in_one_group_and_nothing_is_lost():
-    with style.style():
-        shown, ax = style.canvas(2.0)
-        ax.set_axis_off()  # ticks are marks too
-        looks = [style.COLOURS["good"]] * 50 + [style.COLOURS["bad"]] * 50
-        ax.scatter(range(100), range(100), color=looks)
-        text = figure.svg(shown)
-        pyplot.close(shown)
-    assert text.count("<use ") == 100
-    assert len(re.findall(r'<g clip-path="[^"]*" style=', text)) == 2

@@ -88,9 +88,9 @@ def test_bad_tables_are_refused():
         krippendorff_alpha([[1, 2], [1]])
     with pytest.raises(DesignError, match="level is 'ratio'"):
         krippendorff_alpha([[1], [1]], "ratio")
-    with pytest.raises(DesignError, match="not a number"):
+    with pytest.raises(DesignError, match="not all numbers"):
         krippendorff_alpha([["a", "b"], ["a", "b"]], "interval")
-    with pytest.raises(DesignError, match="no order"):
+    with pytest.raises(DesignError, match="without an order"):
         krippendorff_alpha([["a", 1], ["a", 1]], "ordinal")
 
 

@@ -311,7 +311,7 @@ def test_gaps_are_refused_not_dropped():
         paired_mean_test([0.1, None])
     with pytest.raises(DesignError, match="one for each"):
         paired_mean_test([0.1, 0.2], ["a"])
-    with pytest.raises(DesignError, match="cluster is missing"):
+    with pytest.raises(DesignError, match="1 of them missing"):
         paired_mean_test([0.1, 0.2], ["a", None])
 
 

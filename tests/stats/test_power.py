@@ -65,7 +65,7 @@ def test_a_wider_margin_needs_fewer_examples(fixed, regressed, margin):
 
 
 def test_a_loss_of_the_margin_is_never_safe():
-    with pytest.raises(DesignError, match="loss of the margin"):
+    with pytest.raises(DesignError, match="no loss of"):
         examples_needed(0.05, 0.10, margin=0.05)
 
 
@@ -96,7 +96,7 @@ def test_no_difference_needs_no_number():
         lambda: users_needed(0.3, 0.3),
         lambda: users_needed_mean(1, 0),
     ):
-        with pytest.raises(DesignError, match=r"difference of 0|finds it"):
+        with pytest.raises(DesignError, match="no number of"):
             call()
     with pytest.raises(DesignError, match=r"p_fixed \+ p_regressed"):
         examples_needed(0.7, 0.6)

@@ -107,7 +107,7 @@ def test_a_note_says_when_the_verdict_differs_from_significant():
 @pytest.mark.parametrize(
     ("counts", "message"),
     [
-        ((0, 0, 1, 10), "at least one unit"),
+        ((0, 0, 1, 10), "at least 1 in each"),
         ((1, 10, 1, 0), "exceed"),
         ((11, 10, 1, 10), "exceed"),
         ((-1, 10, 1, 10), "0 or more"),

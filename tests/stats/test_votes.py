@@ -193,7 +193,7 @@ def test_without_pairs_of_nearly_equal_length_nothing_is_adjusted():
     preferred = (rng.random(200) < 0.6).astype(int)
     test = length_adjusted_preference(preferred, lengths)
     assert (test.estimate, test.near_n, test.explains) == (None, 0, False)
-    assert "no pair is of nearly equal length: no adjusted value exists" in test.notes
+    assert "no pairs of nearly equal length: no adjusted value exists" in test.notes
 
 
 def test_the_rate_near_equal_length_stands_beside_the_fitted_one():
