@@ -427,10 +427,12 @@ def _read(path: Path, role: Role) -> JsonObject:
         "need the names of settings, extra_body, about; and base and fine_tuned with the same again"
     )
     found = as_record(read_yaml(path, need=need) or {}, dict[str, Any], f"{path}: not so", need)
-    own = {one: found.pop(one, None) or {} for one in ROLES}[role]
+    own = {
+        one: as_record(found.pop(one, None) or {}, dict[str, Any], f"{path}: {one}: not so", need)
+        for one in ROLES
+    }[role]
     types = {**{name: TYPES[name] for name in _PLAIN}, **dict.fromkeys(_RICH, dict)}
     said: JsonObject = {**checked(found, types=types, where=str(path))}
-    own = as_record(own, dict[str, Any], f"{path}: {role}: not so", need)
     own |= checked(own, types=types, where=f"{path}: {role}")
     rich = {name: {**said.get(name, {}), **own.get(name, {})} for name in _RICH}
     return {**said, **own, **{name: one for name, one in rich.items() if one}}
