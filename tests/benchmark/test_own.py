@@ -295,7 +295,7 @@ def test_answers_scored_differently_are_compared_by_what_both_have(answers):
         "mine is not compared: only the base answers were scored by it.",
     ]
     with pytest.raises(
-        DesignError, match=r"carry exact_match, similarity, theirs; .*only the fine-tuned"
+        DesignError, match=r"carry exact_match, similarity, theirs. .*only the fine-tuned"
     ):
         compare_models(tuned, base, primary_metric="mine")
 
