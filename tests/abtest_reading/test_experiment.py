@@ -41,7 +41,7 @@ def saying(root, **settings):
 def lock_draft(home):
     """Locks the plan that the study's settings describe."""
     experiment = Experiment(study=home)
-    return experiment.lock(experiment.draft())
+    return lock.lock(experiment.draft(), experiment.path)
 
 
 def results(right):
