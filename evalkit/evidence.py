@@ -103,7 +103,7 @@ class ReportedMetric(Reported, frozen=True, kw_only=True):
         return isinstance(self.base, Level) and self.base.successes is not UNSET
 
 
-class SliceNumbers(Interval, frozen=True, kw_only=True):
+class ReportedSlice(Interval, frozen=True, kw_only=True):
     """What is known of one slice in the primary metric.
 
     Attributes:
@@ -121,23 +121,6 @@ class SliceNumbers(Interval, frozen=True, kw_only=True):
     margin: float | None = None
     chance_to_see: float | None = None
     shown_as: str | None = None
-
-
-class ReportedSlice(SliceNumbers, frozen=True, kw_only=True):
-    """One slice as its file has it.
-
-    Attributes:
-        diff: The estimate, as older files call it.
-        safety: Of the interval against the margin; all that older files know of `standing`.
-    """
-
-    diff: float | None = None
-    safety: str | None = None
-
-    @property
-    def difference(self) -> float | None:
-        """The estimate, by either name."""
-        return self.diff if self.estimate is None else self.estimate
 
 
 class Cells(Reported, frozen=True, kw_only=True):

@@ -24,9 +24,8 @@ _OfLayer = Literal["absent", "stale", "simulated", "failed_calls", "slices_warne
 _Against = Literal["invalid", "worse", "stands_against", "unconfirmed", "declared_after_results"]
 _OfPlan = Literal["plan_after_exposures", "not_whole_weeks", "plan_differs"]
 _Kinds = _Examples | _OfBenchmark | _OfRound | _Ratings | _OfLog | _Users | _OfLayer | _Against
-# "" is of a file of an earlier version, which has words for people and no numbers;
 # "open_windows": users came and none counts yet, which is not the same as an empty log
-MissingKind = _Kinds | _OfPlan | Literal["open_windows", ""]
+MissingKind = _Kinds | _OfPlan | Literal["open_windows"]
 
 _NEEDS: Mapping[str, set[str]] = {  # numbers without which a kind cannot be said
     "n": {"first_examples", "second_look", "more_examples", "no_examples_would", "more_ratings"}
@@ -325,7 +324,7 @@ class Missing(Lean):
         said: What a test said of itself.
     """
 
-    kind: MissingKind = ""
+    kind: MissingKind
     key: str = ""
     n: int | None = None
     more: int | None = None
@@ -402,7 +401,7 @@ class Change(Lean):
         turned: Settings and rules with the value before and after.
     """
 
-    kind: str = ""
+    kind: str
     at: str = ""
     before: str = ""
     n: int = 0

@@ -291,7 +291,7 @@ def test_no_worse_everywhere_ships_and_says_what_was_shown(tmp_path):
         "Ship this version: not worse by more than 5 points in exact match"
     )
     assert "no difference" not in spoken.headline(found) + spoken.deck(found)
-    assert "do not win less than 45.0%" in spoken.deck(found)
+    assert "not worse by more than 5 points below 50%" in spoken.deck(found)
     assert "not worse by more than 5 points" in " ".join(spoken.rules(found))
 
 

@@ -84,7 +84,7 @@ def test_a_plan_made_by_hand_holds_finite_numbers_only(value):
     for name in ("users_per_day", "alpha", "power", "design_effect", "cap_per_user", "looks"):
         with pytest.raises(DesignError, match=f"{name} is .*; need a"):
             ABPlan(**(PLAN | {name: value}))
-    with pytest.raises(DesignError, match="detectable_difference is .*; need a finite number"):
+    with pytest.raises(DesignError, match=r"detectable_difference is .*; need a finite number"):
         Metric(**(METRIC | {"detectable_difference": value}))
     for name in ("expected", "sd"):
         with pytest.raises(DesignError, match=f"metric 'm': {name} is .*; need a finite number"):

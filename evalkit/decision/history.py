@@ -19,7 +19,7 @@ from evalkit.decision.rules import Rules
 from evalkit.decision.standing import against_in, against_of
 from evalkit.errors import DataError
 from evalkit.evidence import BenchmarkDetails, Evidence, ReportedMetric, details_of
-from evalkit.files import JsonObject, Told, as_record, read_json, warned
+from evalkit.files import JsonObject, Told, warned
 from evalkit.ledger import FILE, Ledger, Line
 from evalkit.records import Against, Brief, Layer
 from evalkit.study import PINNED, Settings, Study, named, read_notebook, read_pinned
@@ -186,11 +186,9 @@ def results_against(home: Study, folder: Path) -> tuple[Against, ...]:
 def row_now(folder: Path) -> JsonObject:
     """The row this run would add, from the evidence that stands in its folder."""
     evidence = read_evidence(folder)
-    made = read_decision(folder) if (path := folder / DECISION).is_file() else None
+    made = read_decision(folder) if (folder / DECISION).is_file() else None
     known = {"run": folder.name, "made_at": None, "failed": [], "parameters": _given(folder)}
-    return (
-        known | _decided(made, path) | _compared(evidence) | {"against": _against(evidence, made)}
-    )
+    return known | _decided(made) | _compared(evidence) | {"against": _against(evidence, made)}
 
 
 def _given(folder: Path) -> JsonObject:
@@ -209,18 +207,15 @@ def _given(folder: Path) -> JsonObject:
     }
 
 
-def _decided(made: Decision | None, path: Path) -> JsonObject:
+def _decided(made: Decision | None) -> JsonObject:
     if made is None:
         return {"verdict": None, "stage": None, "layers": {}}
     shown = [one for one in made.layers if one.estimate is not None]
-    said, remedy = "not a decision", "run its chapter again"
-    rules = read_json(path, said=said, remedy=remedy).get("rules", [])
     return {
         "verdict": made.verdict,
         "stage": made.stage,
         "layers": {one.layer: one.verdict for one in made.layers},
         "effects": {one.layer: effect_text(one) for one in shown},
-        "rules": as_record(rules, list[str], f"{path}: {said}: its rules", remedy),
         "declared": made.declared,
     }
 

@@ -210,10 +210,9 @@ def read_layer(
     if need == "not worse":
         worst = low if not turned else None if high is None else -high
         verdict = stats.against_margin(verdict, worst is not None and worst > limit)
-    word = _word(verdict, need, evidence.simulated, findings)
-    return LayerDecision(
+    made = LayerDecision(
         layer=layer,
-        word=word,
+        word="not yet",
         verdict=verdict,
         simulated=evidence.simulated,
         required=required,
@@ -230,12 +229,15 @@ def read_layer(
         lower_is_better=turned,
         scale=primary.shown_as or "points",
         findings=findings,
-        missing=(*open_, *_still_missing(word, evidence, findings, begun))
-        or _fallback(word, verdict, begun),
         need=need,
         levels=_levels(evidence),
         later=_later(evidence),
     )
+    made = replace(made, word=_word(made))
+    missing = (*open_, *_still_missing(made, evidence, begun))
+    if not missing and made.word != "passes":  # a price even when the layer itself named none
+        missing = (replace(begun, kind="invalid" if verdict == "invalid" else "more_of_it"),)
+    return replace(made, missing=missing)
 
 
 def _open(stood: Iterable[Finding]) -> list[Missing]:
@@ -279,40 +281,30 @@ def _counting(evidence: Evidence, need: Need) -> ReportedTest:
     return structs.replace(primary, ci_low=wide.ci_low, ci_high=wide.ci_high, alpha=wide.alpha)
 
 
-def _word(verdict: str, need: Need, simulated: bool, findings: Iterable[Finding]) -> Word:
-    if simulated:
+def _word(layer: LayerDecision) -> Word:
+    if layer.simulated:
         return "not yet"
-    effects = {one.effect for one in findings}
-    if verdict == "worse" or "blocks" in effects:
+    if layer.verdict == "worse" or layer.told("blocks"):
         return "don't ship"
-    good = {"better"} if need == "better" else {"better", "not worse"}
-    return "passes" if verdict in good and "holds" not in effects else "not yet"
+    good = layer.verdict == "better" or (layer.need, layer.verdict) == ("not worse", "not worse")
+    return "passes" if good and not layer.told("holds") else "not yet"
 
 
-def _still_missing(
-    word: Word, evidence: Evidence, findings: Sequence[Finding], begun: Missing
-) -> Iterator[Missing]:
-    held = [one for one in findings if one.effect == "holds"]
-    if word == "passes":
-        if any(one.slice and one.effect == "warns" for one in findings):
+def _still_missing(layer: LayerDecision, evidence: Evidence, begun: Missing) -> Iterator[Missing]:
+    if layer.word == "passes":
+        if any(one.effect == "warns" for one in layer.slices):
             priced = [one for one in evidence.missing if one.kind == OPEN_SLICES]
             yield from priced or [Missing(kind="slices_warned")]
         return
-    if word == "don't ship":
-        yield Missing(kind="worse", n=evidence.primary and evidence.primary.n)
-    if evidence.simulated:
+    if layer.word == "don't ship":
+        yield Missing(kind="worse", n=layer.n)
+    if layer.simulated:
         yield replace(begun, kind="simulated")
+    held = layer.told("holds")
     if any(one.rule == "fragile" for one in held):
         yield Missing(kind="failed_calls")
     yield from (one.missing for one in held if one.missing)
     yield from evidence.missing
-
-
-def _fallback(word: Word, verdict: str, begun: Missing) -> tuple[Missing, ...]:
-    """A price even when the layer itself named none."""
-    if word == "passes":
-        return ()
-    return (replace(begun, kind="invalid" if verdict == "invalid" else "more_of_it"),)
 
 
 @cache
@@ -516,53 +508,24 @@ def read_evidence(folder: Path) -> dict[Layer, Evidence]:
 
 
 def read_decision(folder: Path) -> Decision:
-    """The kinds and numbers of the decision that was written into a run's folder.
+    """The kinds and numbers of the decision that was written into a run's folder; its words are never read.
 
     Raises:
-        DataError: It is missing or damaged, lacks a layer, or its verdict is not what its layers make.
+        DataError: It is missing or damaged, lacks a layer, or says another thing than its layers make.
     """
-    path, remedy = folder / FILE, "run its chapter again"
+    path, said, remedy = folder / FILE, "not a decision", "run its chapter again"
     if not path.exists():
         raise DataError(f"{folder}: no {FILE}; no decision was made in this run")
-    found = as_record(apart(read_file(path), Decision), Decision, f"{path}: {_TOLD}", remedy)
+    file = read_json(path, said=said, remedy=remedy)
+    found = as_record(apart(file, Decision), Decision, f"{path}: {said}", remedy)
     if (names := [one.layer for one in found.layers]) != [*FILES]:
         told = f"holds the layers {wording.listed([*names]) or 'none'}; need {wording.listed([*FILES])}"
         raise DataError(f"{path}: {told}; {remedy}")
-    if (made := overall(found.layers)) != found.verdict:
-        says = f"{path}: says {found.verdict!r}, and its layers make {made!r}"
-        raise DataError(f"{says}; {remedy}")
+    says = [(one.word, _word(one)) for one in found.layers]
+    for word, made in (*says, (found.verdict, overall(found.layers))):
+        if word != made:
+            raise DataError(f"{path}: says {word!r}, and its layers make {made!r}; {remedy}")
     return found
-
-
-_TOLD = "not a decision"
-
-
-def read_file(path: Path) -> JsonObject:
-    """A decision's file; what one of an earlier version has in words alone stands in the places of now.
-
-    Raises:
-        DataError: It is damaged.
-    """
-    file = read_json(path, said=_TOLD, remedy="run its chapter again")
-    for layer in _objects(file, "layers"):
-        if layer.get("stale") and "differs" not in layer:
-            layer["differs"] = [asdict(Differs(what=_what_differs(layer)))]
-        for one in _objects(layer, "findings"):
-            if one.get("rule") == "declared_after_results" and isinstance(one.get("numbers"), dict):
-                one["numbers"].setdefault("keys", [])
-    return file
-
-
-def _objects(value: object, name: str) -> list[JsonObject]:
-    """The objects in a list of a file that nobody has checked yet."""
-    rows = value.get(name) if isinstance(value, dict) else None
-    return [one for one in rows if isinstance(one, dict)] if isinstance(rows, list) else []
-
-
-def _what_differs(layer: JsonObject) -> str:
-    if layer["stale"] == "unbound":
-        return "model" if layer.get("layer") == "ab_test" else "answers"
-    return str(layer.get("made_for") or "").removeprefix("made for ")
 
 
 def _stale_against(

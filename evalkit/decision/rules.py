@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal, get_args
@@ -14,10 +14,8 @@ from evalkit.errors import DataError, DesignError
 from evalkit.evidence import (
     ABEvidence,
     AtEqualLength,
-    BenchmarkDetails,
     BenchmarkEvidence,
     Evidence,
-    HumanDetails,
     HumanEvidence,
     OfRaters,
     PlanDiffers,
@@ -26,7 +24,6 @@ from evalkit.evidence import (
     ReportedOutcomes,
     ReportedSlice,
     ReportedTest,
-    SliceNumbers,
     apart,
     as_json,
 )
@@ -207,7 +204,7 @@ def _check(name: str, value: object, default: object) -> None:
 # ---- what they find in a layer's evidence
 
 
-class FoundSlice(SliceNumbers, frozen=True, kw_only=True):
+class FoundSlice(ReportedSlice, frozen=True, kw_only=True):
     """A slice that is worse, or not shown safe; `if_worse` is what shown worse would do."""
 
     if_worse: str | None = None
@@ -264,7 +261,6 @@ class OnRecord(Reported, frozen=True, kw_only=True):
         keys: Their short names.
         source: What a retired result came from.
         reason: Why it is retired, or why the change is all right.
-        what: What was changed, in words: all that files of earlier versions have of it.
     """
 
     keys: tuple[str, ...] = ()
@@ -272,7 +268,6 @@ class OnRecord(Reported, frozen=True, kw_only=True):
     reason: str | UnsetType = UNSET
     against: tuple[Against, ...] | UnsetType = UNSET
     change: Change | UnsetType = UNSET
-    what: str | UnsetType = UNSET
 
 
 _NUMBERS: Mapping[str, type[Reported]] = {
@@ -298,20 +293,18 @@ class Finding:
     Attributes:
         rule: The rule's name in `Rules`, or one that no rule can change.
         effect: What that rule does.
-        numbers: What was found; `evalkit.show.findings` says it. None in a file of an earlier version.
+        numbers: What was found; `evalkit.show.findings` says it.
         missing: What would settle it; None where nothing is named.
     """
 
     rule: str
     effect: Effect
-    numbers: Reported | None = None
+    numbers: Reported = field(default_factory=Reported)
     missing: Missing | None = None
 
     def __post_init__(self) -> None:
-        """Read from a file, the numbers are those of its rule; a rule that needs none lacks none."""
+        """Read from a file, the numbers are those of its rule."""
         kind = _NUMBERS.get(self.rule)
-        if self.numbers is None and kind is None:
-            object.__setattr__(self, "numbers", Reported())
         if kind and type(self.numbers) is Reported:
             try:
                 numbers = msgspec.convert(apart(self.numbers.reported, kind), kind)
@@ -338,117 +331,78 @@ class Finding:
 def find(evidence: Evidence, rules: Rules) -> Iterator[Finding]:
     """Everything in a layer's evidence that a rule speaks about, whatever the rule does."""
     match evidence:
-        case BenchmarkEvidence(details=seen):
-            yield from _test_set(seen, rules)
-            yield from _slices(seen.slices, rules)
-            yield from _other_metrics(evidence, rules)
-            yield from _chance(seen, rules)
-        case HumanEvidence(details=seen):
-            yield from _raters(seen, rules)
-            yield from _preference(evidence, rules)
-        case ABEvidence(details=seen):
-            yield from _plan(evidence, rules)
-            yield from _guardrails(seen.guardrails, rules)
+        case BenchmarkEvidence():
+            told = _in_benchmark(evidence, rules)
+        case HumanEvidence():
+            told = _in_ratings(evidence)
+        case ABEvidence():
+            told = _in_ab_test(evidence, rules)
+        case _:
+            return
+    for rule, numbers, missing in told:
+        effect: Effect = getattr(rules, rule)
+        if isinstance(numbers, ReportedGuardrail) and numbers.verdict == "worse":
+            effect = "blocks"
+        yield Finding(rule=rule, effect=effect, numbers=numbers, missing=missing)
 
 
-def _by_rule(
-    rules: Rules, rule: str, numbers: Reported | None = None, missing: Missing | None = None
-) -> Finding:
-    effect = getattr(rules, rule)
-    return Finding(rule=rule, effect=effect, numbers=numbers or Reported(), missing=missing)
+_Told = Iterator[tuple[str, Reported, Missing | None]]
+_OF_SLICE = {
+    "worse": "slice_worse",
+    "looks bad": "slice_looks_bad",
+    "could not have been seen": "slice_could_not_be_seen",
+}
 
 
-def _test_set(seen: BenchmarkDetails, rules: Rules) -> Iterator[Finding]:
+def _in_benchmark(evidence: BenchmarkEvidence, rules: Rules) -> _Told:
+    seen = evidence.details
     if seen.n_leaks:
-        yield _by_rule(rules, "test_set_faulty", Faults(kind="leak", n=seen.n_leaks))
+        yield "test_set_faulty", Faults(kind="leak", n=seen.n_leaks), None
     if seen.n_conflicts:
-        yield _by_rule(rules, "test_set_faulty", Faults(kind="conflict", n=seen.n_conflicts))
-
-
-_OF_SLICE = [
-    one.name for one in structs.fields(SliceNumbers) if one.name not in {"alpha", "reported"}
-]
-
-
-def _slices(rows: Iterable[ReportedSlice], rules: Rules) -> Iterator[Finding]:
-    for row in rows:
-        if rule := _of_slice(row):
-            known = {name: getattr(row, name) for name in _OF_SLICE}
-            known |= {"estimate": row.difference, "if_worse": rules.slice_worse}
-            yield _by_rule(rules, rule, FoundSlice(**known))
-
-
-def _of_slice(row: ReportedSlice) -> str:
-    """Which rule speaks about a slice; "" when none does."""
-    if "worse" in {row.verdict, row.standing}:
-        return "slice_worse"
-    if row.standing == "looks bad":
-        return "slice_looks_bad"
-    # Evidence written before the three words were told apart knows no standing.
-    unsafe = row.standing is None and "not shown" in {row.safety, row.verdict}
-    unseen = row.standing == "could not have been seen"
-    return "slice_could_not_be_seen" if unseen or unsafe else ""
-
-
-def _other_metrics(evidence: BenchmarkEvidence, rules: Rules) -> Iterator[Finding]:
-    adjusted = evidence.details.p_adjusted
-    for name, metric in evidence.details.metrics.items():
-        test, p_value = metric.test, adjusted.get(name, metric.test.p_value)
+        yield "test_set_faulty", Faults(kind="conflict", n=seen.n_conflicts), None
+    for row in seen.slices:
+        standing = "worse" if row.verdict == "worse" else row.standing
+        if rule := _OF_SLICE.get(standing or ""):
+            numbers = structs.asdict(row) | {"if_worse": rules.slice_worse, "reported": {}}
+            yield rule, FoundSlice(**numbers), None
+    for name, metric in seen.metrics.items():
+        test, p_value = metric.test, seen.p_adjusted.get(name, metric.test.p_value)
         shown = p_value is not None and p_value < (test.alpha or 0.05)
         is_other = name.replace("_", " ") != evidence.metric.replace("_", " ")
         if test.verdict == "worse" and shown and is_other:
-            found = FoundMetric.of(as_json(test) | {"metric": name})
-            yield _by_rule(rules, "other_metric_worse", found)
-
-
-def _chance(seen: BenchmarkDetails, rules: Rules) -> Iterator[Finding]:
+            yield "other_metric_worse", FoundMetric.of(as_json(test) | {"metric": name}), None
     if seen.fragile:
-        yield _by_rule(rules, "fragile")
+        yield "fragile", Reported(), None
     if not seen.noise_floor:
-        yield _by_rule(rules, "noise_not_measured")
+        yield "noise_not_measured", Reported(), None
 
 
-def _raters(seen: HumanDetails, rules: Rules) -> Iterator[Finding]:
+def _in_ratings(evidence: HumanEvidence) -> _Told:
+    seen, prefers = evidence.details, evidence.verdict == "better"
     if careless := tuple(one.rater for one in seen.raters if one.flags):
-        found = Careless(raters=careless, n=len(seen.raters))
-        yield _by_rule(rules, "careless_raters", found)
+        yield "careless_raters", Careless(raters=careless, n=len(seen.raters)), None
+    if prefers and seen.length_adjusted and seen.length_adjusted.explains:
+        yield "length_explains", seen.length_adjusted, None
+    if prefers and seen.rater_sample and seen.rater_sample.verdict != "better":
+        yield "few_raters", seen.rater_sample, None
 
 
-def _preference(evidence: HumanEvidence, rules: Rules) -> Iterator[Finding]:
-    length, sample = evidence.details.length_adjusted, evidence.details.rater_sample
-    if evidence.verdict != "better":
-        return
-    if length and length.explains:
-        yield _by_rule(rules, "length_explains", length)
-    if sample and sample.verdict != "better":
-        yield _by_rule(rules, "few_raters", sample)
-
-
-def _plan(evidence: ABEvidence, rules: Rules) -> Iterator[Finding]:
-    """What was not settled before the first user came, and what the users of the deciding look cannot tell."""
-    details = evidence.details
-    done = details.findings or ReportedOutcomes()
-    if evidence.simulated:
-        return
-    if came := details.came_first:
-        n, days = details.planned.n_control + details.planned.n_treatment, details.planned.days
-        settle = Missing(kind="plan_after_exposures", needed=n, days=days)
-        found = LatePlan(locked_at=details.locked_at, came_first=came)
-        yield _by_rule(rules, "plan_after_exposures", found, settle)
-    if done.uneven and (evidence.verdict == "better" or rules.ab_test_needs == "not worse"):
+def _in_ab_test(evidence: ABEvidence, rules: Rules) -> _Told:
+    """What was not settled before the first user came, what those of the deciding look cannot tell, and the guardrails."""
+    seen, done = evidence.details, evidence.details.findings or ReportedOutcomes()
+    planned, is_real = seen.planned, not evidence.simulated
+    if is_real and seen.came_first:
+        n = planned.n_control + planned.n_treatment
+        settle = Missing(kind="plan_after_exposures", needed=n, days=planned.days)
+        numbers = LatePlan(locked_at=seen.locked_at, came_first=seen.came_first)
+        yield "plan_after_exposures", numbers, settle
+    decides = evidence.verdict == "better" or rules.ab_test_needs == "not worse"
+    if is_real and done.uneven and decides:
         settle = Missing(kind="not_whole_weeks", days=done.days_to_weeks)
-        yield _by_rule(rules, "not_whole_weeks", Days(days=done.days), settle)
-    if differs := tuple(one for one in details.plan_differs or () if not one.amended):
-        found = OtherPlan(differs=differs)
-        yield _by_rule(rules, "plan_differs", found, Missing(kind="plan_differs"))
-
-
-def _guardrails(rows: Iterable[ReportedGuardrail], rules: Rules) -> Iterator[Finding]:
-    for guard in rows:
-        verdict = guard.verdict
-        if verdict not in {"not worse", "better"}:
-            yield Finding(
-                rule="guardrail_not_shown",
-                effect="blocks" if verdict == "worse" else rules.guardrail_not_shown,
-                numbers=guard,
-            )
+        yield "not_whole_weeks", Days(days=done.days), settle
+    differs = tuple(one for one in seen.plan_differs or () if not one.amended)
+    if is_real and differs:
+        yield "plan_differs", OtherPlan(differs=differs), Missing(kind="plan_differs")
+    for guard in seen.guardrails:
+        if guard.verdict not in {"not worse", "better"}:
+            yield "guardrail_not_shown", guard, None

@@ -343,7 +343,7 @@ def _decision(home: Study, kept: Ledger) -> _Found:
     if not (folder / DECISION).is_file() or run_line(kept, folder.name) is None:
         return
     try:
-        found = verdict.read(folder, earlier=True)
+        found = verdict.read(folder)
         same = {"study": home.name, "stage": found.stage, "rules": Rules(**by.facts["rules"])}
         again = decide(read_evidence(folder), **same)
     except (EvalkitError, TypeError) as why:

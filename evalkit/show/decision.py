@@ -479,21 +479,20 @@ def _said(row: Run, layer: str, *, with_effect: bool) -> str:
 
 
 def _given(before: Run, now: Run) -> Iterator[str]:
-    """Parameters, the stage, own code that scores, and rules."""
-    old, new = (row.get("parameters") or {} for row in (before, now))
+    """Parameters, the stage, rules, and own code that scores."""
+    old, new = _settings(before), _settings(now)
     for name in new:
         if name in old and old[name] != new[name]:
             yield f"{name} went from {_value(old[name])} to {_value(new[name])}"
-    stages = [row.get("stage") for row in (before, now)]
-    if all(stages) and stages[0] != stages[1]:
-        yield f"stage went from {stages[0]} to {stages[1]}"
     old, new = (row.get("own_code") or {} for row in (before, now))
     for name in new:
         if name in old and old[name] != new[name]:
             yield f"{_value(name)}, which scores answers, is another"
-    for rule in now.get("rules") or ():
-        if before.get("rules") and rule not in before["rules"]:
-            yield f"a rule is new: {rule.rstrip('.')}"
+
+
+def _settings(run: Run) -> Run:
+    stage = {"stage": run["stage"]} if run.get("stage") else {}
+    return (run.get("parameters") or {}) | stage | ((run.get("declared") or {}).get("rules") or {})
 
 
 def _value(value: object) -> str:

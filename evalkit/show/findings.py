@@ -12,18 +12,14 @@ from evalkit.decision.rules import (
     STANDS_AGAINST,
     UNCONFIRMED,
     Careless,
-    Faults,
     Finding,
     FoundMetric,
     FoundSlice,
-    LatePlan,
     OnRecord,
     OtherPlan,
 )
 from evalkit.decision.standing import Differs
-from evalkit.errors import DataError
-from evalkit.evidence import OfRaters
-from evalkit.records import Against, Change, Layer, Plain
+from evalkit.records import Against, Change, Plain
 from evalkit.wording import (
     amount,
     capital,
@@ -38,22 +34,14 @@ from evalkit.wording import (
     visible,
 )
 
-_RESULTS: dict[Layer, tuple[str, str]] = {
-    "benchmark": ("a benchmark result", "benchmark results"),
-    "human": ("a human rating", "human ratings"),
-    "ab_test": ("an A/B result", "A/B results"),
-}
-
 
 def found(one: Finding, layer: LayerDecision) -> str:
-    """What a rule has found, as the end of a sentence: "worse by 6.2 points on “multi” examples".
-
-    Raises:
-        DataError: It was read from a file of an earlier version, which does not have its numbers.
-    """
-    if one.numbers is None or one.rule not in _FOUND:
-        raise too_old(f"what was found in the {layer.name}")
-    return _FOUND[one.rule](one.numbers, layer)
+    """What a rule has found, as the end of a sentence: "worse by 6.2 points on “multi” examples"."""
+    if one.rule == STANDS_AGAINST:
+        n = len(one.numbers.keys) if isinstance(one.numbers, OnRecord) else 1
+        results = plural(n, f"{layer.name} result")
+        return f"{results} against this model {'stands' if n == 1 else 'stand'}"
+    return visible(_FOUND[one.rule](one.numbers))
 
 
 def clause(one: Finding, layer: LayerDecision) -> str:
@@ -66,35 +54,16 @@ def sentence(text: str) -> str:
     return f"{capital(text)}."
 
 
-def _faulty(row: Faults, _: LayerDecision) -> str:
-    if row.kind == "leak":
-        leaks = plural(row.n, "test example leaks", "test examples leak")
-        return f"{leaks} from the training file"
-    prompts = plural(row.n, "test prompt has", "test prompts have")
-    return f"{prompts} different expected answers"
-
-
-def _worse_slice(row: FoundSlice, _: LayerDecision) -> str:
-    return f"worse by {_size(row)} on {examples_of(row.slice)}"
-
-
-def _looks_bad(row: FoundSlice, _: LayerDecision) -> str:
-    lost = f"look bad, {_size(row)} lost over {count(row.n or 0)}"
-    return f"{examples_of(row.slice)} {lost}, though chance alone may do that"
-
-
-def _unseen(row: FoundSlice, _: LayerDecision) -> str:
+def _unseen(row: FoundSlice) -> str:
     """A slice doubted for its size alone: a gain of few shows no more than a loss."""
-    examples, scale, chance = examples_of(row.slice), row.shown_as or "points", row.chance_to_see
-    though = ""
+    examples = examples_of(row.slice)
     if row.signed > 0:
-        few = f"over only {plural(row.n or 0, 'example')}"
-        though = f", though {_size(row)} {'were' if scale == 'points' else 'was'} gained {few}"
-    if row.standing is None:
-        return f"{examples} are not shown safe{though}"
-    found = "" if chance is None else f": the test would have found it {times(chance)}"
-    could = f"is not ruled out{though}" if though else f"could not have been seen{found}"
-    return f"a loss of {amount(row.margin, scale, sign=False)} on {examples} {could}"
+        few = f"{_size(row)} gained over only {plural(row.n or 0, 'example')}"
+        return f"a loss on {examples} is not ruled out: {few}"
+    lost = f"a loss of {amount(row.margin, row.shown_as or 'points', sign=False)} on {examples}"
+    chance = row.chance_to_see
+    seen = "" if chance is None else f": the test would have found it {times(chance)}"
+    return f"{lost} could not have been seen{seen}"
 
 
 def _size(row: FoundSlice | FoundMetric) -> str:
@@ -103,94 +72,72 @@ def _size(row: FoundSlice | FoundMetric) -> str:
     return amount(row.estimate, row.shown_as or "points", digits=digits, sign=False)
 
 
-def _careless(row: Careless, _: LayerDecision) -> str:
-    names = [visible(one) for one in row.raters]
-    verb = "looks" if len(names) == 1 else "look"
-    return f"{len(names)} of {plural(row.n, 'rater')} {verb} careless: {listed(names)}"
+def _careless(row: Careless) -> str:
+    verb = "looks" if len(row.raters) == 1 else "look"
+    return f"{len(row.raters)} of {plural(row.n, 'rater')} {verb} careless: {listed([*row.raters])}"
 
 
-def _few(row: OfRaters, _: LayerDecision) -> str:
-    if row.n_raters == 1:
-        return "preferred by one rater, who speaks for nobody else"
-    return f"preferred by these {row.n_raters} raters, which is not shown for raters like them"
-
-
-def _late(row: LatePlan, _: LayerDecision) -> str:
-    locked, came = row.locked_at[:10], row.came_first[:10]
-    return f"the A/B plan was locked on {locked}, after its users had begun to come ({came})"
-
-
-def _plan_differs(row: OtherPlan, _: LayerDecision) -> str:
+def _plan_differs(row: OtherPlan) -> str:
     differs = [f"{one.name} {one.study} instead of {one.plan}" for one in row.differs]
-    return visible(f"study.yaml says {listed(differs)} of the locked A/B plan, which counts")
+    return f"study.yaml says {listed(differs)} of the locked A/B plan, which counts"
 
 
-def _stands(row: OnRecord, layer: LayerDecision) -> str:
-    one, several = _RESULTS[layer.layer]
-    if (n := len(row.keys)) == 1:
-        return f"{one} against this model stands"
-    return f"{n} {several} against this model stand"
+def _changed(row: OnRecord) -> str:
+    told = changed(row.change) if row.change else ""
+    return f"{told}; confirmed: {row.reason}" if row.reason else told
 
 
-def _retired(row: OnRecord, layer: LayerDecision) -> str:
-    one = _RESULTS[layer.layer][0]
-    return visible(f"{one} against this model ({row.source}) is retired: {row.reason}")
-
-
-def _changed(row: OnRecord, _: LayerDecision) -> str:
-    if row.change:
-        return changed(row.change)
-    if row.what:
-        return visible(row.what)
-    raise too_old("what was changed after a result")
-
-
+_FAULTS = {
+    "leak": ("example from the training file", "examples from the training file"),
+    "conflict": (
+        "prompt with different expected answers",
+        "prompts with different expected answers",
+    ),
+}
 _FOUND: Mapping[str, Callable[..., str]] = {
-    "test_set_faulty": _faulty,
-    "slice_worse": _worse_slice,
-    "slice_looks_bad": _looks_bad,
+    "test_set_faulty": lambda row: f"the test set has {plural(row.n, *_FAULTS[row.kind])}",
+    "slice_worse": lambda row: f"worse by {_size(row)} on {examples_of(row.slice)}",
+    "slice_looks_bad": lambda row: (
+        f"{examples_of(row.slice)} look bad, {_size(row)} lost over {count(row.n or 0)}, though chance alone may do that"
+    ),
     "slice_could_not_be_seen": _unseen,
-    "other_metric_worse": lambda row, _: f"worse by {_size(row)} in {row.metric.replace('_', ' ')}",
-    "fragile": lambda *_: "the verdict hangs on failed calls",
-    "noise_not_measured": lambda *_: "how often answers flip by chance was not measured",
+    "other_metric_worse": lambda row: f"worse by {_size(row)} in {row.metric.replace('_', ' ')}",
+    "fragile": lambda _: "the verdict hangs on failed calls",
+    "noise_not_measured": lambda _: "how often answers flip by chance was not measured",
     "careless_raters": _careless,
-    "length_explains": lambda row, _: (
+    "length_explains": lambda row: (
         f"perhaps preferred for its length: {percent(row.estimate)} at equal length, where no preference is shown"
     ),
-    "few_raters": _few,
-    "plan_after_exposures": _late,
-    "not_whole_weeks": lambda row, _: (
+    "few_raters": lambda row: (
+        f"preferred by {plural(row.n_raters, 'rater')}, which is not shown for others"
+    ),
+    "plan_after_exposures": lambda row: (
+        f"the A/B plan was locked on {row.locked_at[:10]}, after its users had begun to come ({row.came_first[:10]})"
+    ),
+    "not_whole_weeks": lambda row: (
         f"the A/B test’s users came on {plural(row.days, 'day')}, not in whole weeks"
     ),
     "plan_differs": _plan_differs,
-    "guardrail_not_shown": lambda row, _: f"guardrail {visible(row.name)}: {row.verdict}",
+    "guardrail_not_shown": lambda row: f"guardrail {row.name}: {row.verdict}",
     "declared_after_results": _changed,
-    STANDS_AGAINST: _stands,
-    RETIRED: _retired,
+    RETIRED: lambda row: f"a result against this model ({row.source}) is retired: {row.reason}",
     UNCONFIRMED: _changed,
-    CONFIRMED: lambda row, layer: f"{_changed(row, layer)}; confirmed: {visible(row.reason)}",
+    CONFIRMED: _changed,
 }
 
 
 def made_for(layer: LayerDecision) -> str:
     """What evidence was made for that does not count now."""
     if layer.stale == "unbound":
-        of_users = [one.what for one in layer.differs] == ["model"]
-        return (
-            f"made for another model, or {'names none' if of_users else 'not bound to any answers'}"
-        )
+        return "made for another model, or bound to none"
     return f"made for {listed([_other(one) for one in layer.differs])}" if layer.stale else ""
 
 
 def _other(one: Differs) -> str:
-    if one.made_for:
-        side = one.what.replace("_", "-")
-        return f"another {side} model, {visible(one.made_for)} instead of {visible(one.compared)}"
     side = one.what.removesuffix("_journal").replace("_", "-")
-    names = {"test-set": "another test set"}
-    return names.get(
-        side, f"other answers of the {side} model" if side in {"base", "fine-tuned"} else one.what
-    )
+    if one.made_for:
+        return f"another {side} model, {visible(one.made_for)} instead of {visible(one.compared)}"
+    return "another test set" if side == "test-set" else f"other answers of the {side} model"
 
 
 def against_said(one: Against) -> str:
@@ -207,64 +154,18 @@ def against_said(one: Against) -> str:
     return visible(f"{one.source}{when}{f': {said}' if said else ''}")
 
 
-def too_old(what: str = "what is missing") -> DataError:
-    return DataError(
-        f"{what} was written by an earlier version, without its numbers; run its chapter again"
-    )
-
-
 # ---- what was changed after a result
 
 
 def changed(one: Change) -> str:
     """What was changed after it could be known how it turns out, as the end of a sentence."""
-    return visible(_CHANGED[one.kind](one))
-
-
-def _another_plan(one: Change) -> str:
-    looks = f"{plural(one.n, 'look')} at the same experiment under another plan"
-    return f"its plan was locked ({one.at[:10]}) after {looks}, the first on {one.before[:10]}"
-
-
-def _tried_before(one: Change) -> str:
-    shown = f"{listed([*one.names])} showed an effect on {one.at[:10]}"
-    return f"these two models had been tested before: {shown}, and another plan counts now"
-
-
-def _fewer(one: Change) -> str:
-    to = 10 if one.before[:10] != one.at[:10] else 16  # within a day the day tells nothing
-    then, later = (minute(when)[:to] for when in (one.before, one.at))
-    return f"the log held {count(one.n_before)} requests on {then} and {count(one.n)} on {later}"
-
-
-def _earlier(one: Change) -> str:
-    then, later = map(minute, (one.before, one.at))
-    return f"the last user of the log came on {then} by one look and on {later} by a later one"
-
-
-def _locked_again(one: Change) -> str:
-    name, *files = one.names
-    return f"round {name} was locked again with other votes ({listed(files)})"
-
-
-def _of_rules(one: Change) -> str:
-    told = [f"{name} from {_as_set(old)} to {_as_set(new)}" for name, old, new in one.turned]
-    return f"what decides was changed after a result ({one.at[:10]}): {listed(told)}"
-
-
-def _taken_out(one: Change) -> str:
-    name, *lost = one.names
-    return f"{_seen(one)}, {listed(lost)} {'was' if len(lost) == 1 else 'were'} taken out of {name}"
-
-
-def _went(one: Change) -> str:
-    ((name, old, new),) = one.turned
-    rule = "the rule " if one.kind == "rule" else ""
-    return f"{_seen(one)}, {rule}{name} went from {_as_set(old)} to {_as_set(new)}"
-
-
-def _seen(one: Change) -> str:
-    return f"after results were seen (run of {one.at[:10]})"
+    first, *others = one.names or ("",)
+    turned = [f"{name} from {_as_set(old)} to {_as_set(new)}" for name, old, new in one.turned]
+    parts = {"n": count(one.n), "n_before": count(one.n_before), "turned": listed(turned)}
+    parts |= {"first": first, "others": listed(others), "names": listed([*one.names])}
+    days = {"on": one.at[:10], "before": one.before[:10]}
+    times = {"later": minute(one.at), "then": minute(one.before)}
+    return visible(_CHANGED[one.kind].format(**parts, **days, **times))
 
 
 def _as_set(value: Plain) -> str:
@@ -272,41 +173,23 @@ def _as_set(value: Plain) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value) or "nothing"
 
 
-_CHANGED: Mapping[str, Callable[[Change], str]] = {
-    "another plan": _another_plan,
-    "tried before": _tried_before,
-    "unmarked": lambda one: (
-        f"users of this experiment were marked as simulated on {one.at[:10]}, and are not now"
-    ),
-    "fewer": _fewer,
-    "earlier": _earlier,
-    "another effect": lambda one: (
-        f"look {one.names[0]} showed another effect on {one.before[:10]} than on {one.at[:10]}: the log has changed"
-    ),
-    "other outcomes": lambda one: (
-        f"look {one.names[0]} rests on other outcomes on {one.at[:10]} than on {one.before[:10]}: the log has changed"
-    ),
-    "drawn again": lambda one: (
-        f"round {one.names[0]} was drawn {one.n} times, each time other pairs or sides"
-    ),
-    "locked again": _locked_again,
-    "rated before": lambda one: (
-        f"people had rated these answers before, in {listed([*one.names])}, which does not count now"
-    ),
-    "rated as well": lambda one: (
-        f"people had rated these answers in {listed([*one.names])} as well, which does not count"
-    ),
-    "input": lambda one: (
-        f"the file {one.names[0]} is not what results were read from on {one.at[:10]}: lines were changed or taken out"
-    ),
-    "rules": _of_rules,
-    "without head": lambda one: (
-        f"{ledger.HEAD} was gone on {one.at[:10]}: lines were dropped before line {one.n}, or none were"
-    ),
-    "taken up": lambda one: (
-        f"the file {one.names[0]} was sealed elsewhere and taken up on {one.at[:10]}"
-    ),
-    "taken out": _taken_out,
-    "setting": _went,
-    "rule": _went,
+_CHANGED = {
+    "another plan": "its plan was locked ({on}) after looks under another one: {n}, the first on {before}",
+    "tried before": "these two models had been tested before: {names} showed an effect on {on}, and another plan counts now",
+    "unmarked": "users of this experiment were marked as simulated on {on}, and are not now",
+    "fewer": "the log held {n_before} requests on {then} and {n} on {later}",
+    "earlier": "the last user of the log came on {then} by one look and on {later} by a later one",
+    "another effect": "look {first} showed another effect on {before} than on {on}: the log has changed",
+    "other outcomes": "look {first} rests on other outcomes on {on} than on {before}: the log has changed",
+    "drawn again": "round {first} was drawn {n} times, each time other pairs or sides",
+    "locked again": "round {first} was locked again with other votes ({others})",
+    "rated before": "people had rated these answers before, in {names}, which does not count now",
+    "rated as well": "people had rated these answers in {names} as well, which does not count",
+    "input": "the file {first} is not what results were read from on {on}: lines were changed or taken out",
+    "rules": "after results were seen ({on}) this changed: {turned}",
+    "without head": f"{ledger.HEAD} was gone on {{on}}: lines were dropped before line {{n}}, or none were",
+    "taken up": "the file {first} was sealed elsewhere and taken up on {on}",
+    "taken out": "after results were seen ({on}) this was taken out of {first}: {others}",
+    "setting": "after results were seen ({on}) this changed: {turned}",
+    "rule": "after results were seen ({on}) this changed: {turned}",
 }

@@ -1,35 +1,17 @@
-"""What the rules found in a layer and what it lacks, said: each by its kind and numbers."""
+"""What is missing, said by its kind and numbers: what to do, why, and its price."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
-from evalkit.decision.rules import (
-    STANDS_AGAINST,
-    UNCONFIRMED,
-    OnRecord,
-)
+from evalkit.decision import LayerDecision
+from evalkit.decision.rules import OnRecord
+from evalkit.errors import DataError
 from evalkit.evidence import as_json
-from evalkit.records import Layer, Missing, OpenSlice
-from evalkit.show.findings import against_said, changed, found, made_for, too_old
-from evalkit.wording import (
-    amount,
-    capital,
-    count,
-    listed,
-    loss,
-    number,
-    percent,
-    plural,
-    points,
-    times,
-    visible,
-)
-
-if TYPE_CHECKING:
-    from evalkit.decision import LayerDecision
+from evalkit.records import Layer, Missing
+from evalkit.show.findings import against_said, found, made_for
+from evalkit.wording import amount, capital, count, listed, loss, number, percent, plural, times
 
 ABSENT: dict[Layer, str] = {
     "benchmark": "No benchmark has been run",
@@ -46,183 +28,6 @@ _CONFIRM: dict[Layer, str] = {
     "human": "Confirm it under its own rating_round, with the answers it was made from",
     "ab_test": "Confirm it by reading that test again",
 }
-_ANSWER, _FIRST_ROUND = "Answer more held-out examples", "50 pairs for a start"
-_LOG = ("Put it there, or correct event_log in study.yaml", "that event_log names is not there")
-_PLANNED, _REASON = "{p.planned}", "a reason in one line, which every report prints"
-_SAID = {  # what to do, why, and its price
-    "first_examples": (
-        _ANSWER,
-        "{p.examples} cannot tell a difference of the size seen from chance",
-        "{p.more} examples to begin with",
-    ),
-    "second_look": (
-        _ANSWER,
-        "{p.seen}",
-        "the second look that was declared: {p.more} more examples, then first_look: {one.more}",
-    ),
-    "more_examples": (
-        _ANSWER,
-        "{p.seen}; the price shows {p.it} {p.often}, if the rates seen are the true ones; test fresh examples alone",
-        "about {p.more} more examples, {p.needed} in all",
-    ),
-    "no_examples_would": (
-        _ANSWER,
-        "{p.seen}",
-        "no number of examples would: the loss seen is as large as the margin",
-    ),
-    "half_the_difference": (
-        _ANSWER,
-        "{p.seen}; the price finds half as small a difference as often; test fresh examples alone",
-        "about {p.more} more examples",
-    ),
-    "no_right_answers": (
-        "Declare what a benchmark can measure without right answers: primary_metric: format (with a checker), or a scorer of "
-        "your own; where people decide which is better, with benchmark_needs: not worse in the rules",
-        "Nothing is expected of these examples, so they have no exact match",
-        "a line in study.yaml, before the answers are looked at; nothing is asked again",
-    ),
-    "open_slices": (
-        "Collect more examples with {p.slices}",
-        "{p.losses}, not settled; the price settles each {p.often}",
-        "{p.more_of_each}",
-    ),
-    "no_round": (
-        "Prepare a rating round",
-        "nobody was asked yet: name the raters in study.yaml, then run notebook 03",
-        _FIRST_ROUND,
-    ),
-    "other_round": (
-        "Name another rating_round and have the present answers rated",
-        "round {one.key} was made from other answers or another test set, and is never drawn anew",
-        "{p.rating}",
-    ),
-    "open_round": (
-        "Finish and lock the rating round",
-        "results open only then",
-        "{p.first} lock the round",
-    ),
-    "nothing_to_rate": (
-        "Prepare another rating round",
-        "no example had two answers to show",
-        _FIRST_ROUND,
-    ),
-    "more_ratings": (
-        "{p.rate} {p.pairs} in another rating_round",
-        "{p.preferred}",
-        "{p.rating}{p.only}",
-    ),
-    "even_split": (
-        "Look for a larger effect",
-        "{p.preferred}",
-        "more than {p.pairs} at so even a split{p.only}",
-    ),
-    "no_ratings_would": (
-        "Rate more pairs",
-        "{p.preferred}",
-        "a true win rate of {p.rate_seen} is a loss of the margin; no number of ratings shows it safe",
-    ),
-    "no_plan": (
-        "Fill in the A/B plan, its experiment_name and lock_plan: true in study.yaml, then run notebook 05",
-        "No A/B plan is locked",
-        "minutes",
-    ),
-    "no_users": (
-        "Route users through evalkit.run_ab_request, or name the log in event_log",
-        "No user has been logged yet",
-        _PLANNED,
-    ),
-    "no_log": (_LOG[0], "The log {one.key} " + _LOG[1], _PLANNED),
-    "no_variable": (_LOG[0], "The variable {one.key} " + _LOG[1], _PLANNED),
-    "sample_ratio": (
-        "Find out why the sample ratio is off, and start again",
-        "users do not fit the declared split, so no difference between the variants can be trusted",
-        "a new test",
-    ),
-    "off_record": (
-        "Make {one.key} writable and read the test again",
-        "a look off the record is a peek, so the effect is withheld",
-        "minutes",
-    ),
-    "not_read": (
-        "Read the effect",
-        "a look is due, and the effect is not read yet",
-        "a line in the ledger",
-    ),
-    "no_verdict": (
-        "Cap what one user may bring, run longer or split the traffic equally, under a new plan",
-        "{one.said}",
-        "a new test",
-    ),
-    "larger_test": (
-        "Run a larger test, under a new plan",
-        "a loss of {p.loss} is not ruled out",
-        "about {p.needed} users, if the difference seen is the true one",
-    ),
-    "no_users_would": (
-        "Run a larger test, under a new plan",
-        "a loss of {p.loss} is not ruled out",
-        "no number of users would: the loss seen is as large as the margin",
-    ),
-    "more_users": ("{p.wait}", "{p.counted}", "{p.next_look}"),
-    "open_windows": ("{p.wait}", "{p.counted}", "{p.next_look}"),
-    "absent": ("{p.begin}", "{p.nothing}", "{p.of_layer}"),
-    "stale": ("{p.begin}", "{p.made_for}", "{p.of_layer}"),
-    "simulated": ("{p.begin}", "What stands here is simulated and decides nothing", "{p.of_layer}"),
-    "failed_calls": (
-        "Ask the failed calls again",
-        "The verdict hangs on them",
-        "one more run; only failed calls are made",
-    ),
-    "slices_warned": (
-        "Collect more such examples",
-        "{p.warned}",
-        "no number of examples is known that would settle it at the rates seen",
-    ),
-    "more_of_it": (
-        "{p.begin}, more of it",
-        "What is there says: {p.layer.verdict}",
-        "{p.of_layer}",
-    ),
-    "invalid": (
-        "Mend the {p.layer.name}, then start it again",
-        "Its result is invalid",
-        "{p.of_layer}",
-    ),
-    "worse": ("{p.mend}, then repeat the {p.layer.name}", "{p.lost}", "{p.trained}"),
-    "stands_against": (
-        "{p.confirm}, or retire it: write `retired_evidence: {{{one.key}: why}}` into the study's rules_file",
-        "{p.on_record}; nothing at the gate answers it",
-        _REASON,
-    ),
-    "unconfirmed": (
-        'Undo it, or say why it is all right: evalkit confirm STUDY "the reason"',
-        "{p.changed}",
-        _REASON,
-    ),
-    "declared_after_results": (
-        "Put it back, or decide on a test set on which nobody has seen results",
-        "{p.on_record}",
-        "one line, or fresh examples",
-    ),
-    "plan_after_exposures": (
-        "Lock a plan under a new experiment_name before its users come, and run the test",
-        "{p.found}",
-        "{p.again}",
-    ),
-    "not_whole_weeks": (
-        "Let the test run on to whole weeks, then read it again",
-        "{p.found}; weekdays may differ",
-        "{p.weeks}",
-    ),
-    "plan_differs": (
-        "Write the locked values into study.yaml, or amend the plan with a reason",
-        "{p.found}",
-        "minutes",
-    ),
-}
-
-
-_ON_RECORD = (STANDS_AGAINST, UNCONFIRMED, "declared_after_results")
 
 
 class Said(NamedTuple):
@@ -241,23 +46,22 @@ def in_words(one: Missing, layer: LayerDecision | None = None) -> Said:
         layer: The layer at the gate that lacks it; a layer's own chapter needs none.
 
     Raises:
-        DataError: It was read from a file of an earlier version, which does not have its numbers.
+        DataError: Only a layer at the gate lacks this.
     """
-    if one.kind == "":
-        raise too_old(f"what the {layer.name} lacks" if layer else "what is missing")
-    return Said(*(text.format(one=one, p=_Parts(one, layer)) for text in _SAID[one.kind]))
+    if one.kind in _PLAIN:
+        return _PLAIN[one.kind]
+    if one.kind in _BY_NUMBERS:
+        return _BY_NUMBERS[one.kind](one)
+    if layer is None:
+        raise DataError(f"missing {one.kind!r}: only a layer at the gate lacks this")
+    return _at_gate(one, layer)
 
 
 def written(
     lacking: Sequence[Missing], layer: LayerDecision | None = None
 ) -> list[dict[str, object]]:
     """Each with its words, for a file that people read."""
-    return [
-        in_words(one, layer)._asdict()
-        | as_json(one)
-        | ({"said": _Parts(one, layer).on_record} if one.kind in _ON_RECORD else {})
-        for one in lacking
-    ]
+    return [in_words(one, layer)._asdict() | as_json(one) for one in lacking]
 
 
 def next_look(users_more: int, days_more: int) -> str:
@@ -268,245 +72,280 @@ def next_look(users_more: int, days_more: int) -> str:
     return f"{plural(users_more, 'more user')}, {days}"
 
 
-def _known(value: int | None) -> int:
-    if value is None:
-        raise too_old()
-    return value
+def _of_examples(one: Missing) -> Said:
+    seen, shown = plural(one.n or 0, "example"), "it"
+    more = f"about {count(one.more or 0)} more examples"
+    if one.margin is None:
+        seen += " cannot tell a difference of the size seen from chance"
+    else:
+        lost = loss(one.margin, one.shown_as)
+        seen += f" do not rule out a loss of {lost}"
+        shown = f"that it is not worse by more than {lost}"
+    match one.kind:
+        case "first_examples":
+            price = f"{count(one.more or 0)} examples to begin with"
+        case "second_look":
+            price = f"the second look that was declared: {more}, then first_look: {one.more}"
+        case "no_examples_would":
+            price = "no number of examples would: the loss seen is as large as the margin"
+        case "half_the_difference":
+            seen += "; the price finds half as small a difference; test fresh examples alone"
+            price = more
+        case _:
+            often = f"{times(one.chance or 0.0)}, if the rates seen are the true ones"
+            seen += f"; the price shows {shown} {often}; test fresh examples alone"
+            price = f"{more}, {count(one.needed or 0)} in all"
+    return Said("Answer more held-out examples", seen, price)
 
 
-@dataclass(frozen=True, slots=True)
-class _Parts:
-    """The parts of its sentences, made only where a sentence has them."""
+def _of_slices(one: Missing) -> Said:
+    names = [row.name for row in one.slices]
+    rest = ""
+    if one.further:
+        names.append(plural(one.further, "more slice"))
+        rest = "; the rest stands in the table of slices"
+    seen = [f"{row.name}: {amount(row.estimate, row.shown_as)} over {row.n}" for row in one.slices]
+    why = f"{listed(seen)}, not settled; the price settles each {times(one.chance or 0.0)}"
+    more = [f"about {count(row.more)}" for row in one.slices]
+    return Said(
+        f"Collect more examples with {listed(names)}", why, f"{listed(more)} more examples{rest}"
+    )
 
-    one: Missing
-    of: LayerDecision | None
 
-    @property
-    def layer(self) -> LayerDecision:
-        if self.of is None:
-            raise too_old()
-        return self.of
+def _of_round(one: Missing) -> Said:
+    if one.kind == "open_round":
+        first = f"{plural(one.more, 'rating')}, then" if one.more else "one command:"
+        return Said(
+            "Finish and lock the rating round", "results open only then", f"{first} lock it"
+        )
+    return Said(
+        "Name another rating_round and have the present answers rated",
+        f"round {one.key} was made from other answers or another test set",
+        _rating(one),
+    )
 
-    @property
-    def more(self) -> str:
-        return count(_known(self.one.more))
 
-    @property
-    def needed(self) -> str:
-        return count(_known(self.one.needed))
+def _of_ratings(one: Missing) -> Said:
+    """A round that would show what this one did not."""
+    seen = f"{percent(one.estimate)} is not shown to differ from 50%"
+    if one.margin is not None:
+        seen = f"a win rate below {percent(0.5 - one.margin)} is not ruled out"
+    seen += f" with {plural(one.n or 0, 'item')}"
+    pairs, price = plural(one.needed or 0, "pair"), _rating(one)
+    action = f"Rate {pairs} in another rating_round" if one.needed else "Rate more pairs"
+    if one.kind == "no_ratings_would":
+        price = "no number of ratings would: the win rate seen is a loss of the margin"
+    elif one.kind == "even_split":
+        action = "Look for a larger effect"
+        price = f"more than {pairs} at so even a split"
+    if one.there is not None:
+        price += f"; the test set has only {plural(one.there, 'pair')} with different answers"
+    return Said(action, seen, price)
 
-    @property
-    def examples(self) -> str:
-        return plural(_known(self.one.n), "example")
 
-    @property
-    def loss(self) -> str:
-        return loss(self.one.margin, self.one.shown_as)
+def _rating(one: Missing) -> str:
+    if not one.needed:
+        return "50 pairs for a start"
+    pace_s = one.pace_s or 60
+    hours = number(one.needed * pace_s / 3600, 1)
+    return f"{plural(one.needed, 'pair')}, about {hours} hours a rater at {pace_s:.0f} s a pair"
 
-    @property
-    def seen(self) -> str:
-        if self.one.margin is not None:
-            return f"{self.examples} do not rule out a loss of {self.loss}"
-        return f"{self.examples} cannot tell a difference of the size seen from chance"
 
-    @property
-    def it(self) -> str:
-        lossless = self.one.margin is None
-        return "it" if lossless else f"that it is not worse by more than {self.loss}"
+def _of_log(one: Missing) -> Said:
+    price = f"{count(one.needed or 0)} users, about {one.days} days"
+    if one.kind == "no_users":
+        action = "Route users through evalkit.run_ab_request, or name the log in event_log"
+        return Said(action, "No user has been logged yet", price)
+    what = "log" if one.kind == "no_log" else "variable"
+    action = "Put it there, or correct event_log in study.yaml"
+    return Said(action, f"The {what} {one.key} that event_log names is not there", price)
 
-    @property
-    def often(self) -> str:
-        return times(self.one.chance or 0.0)
 
-    # ---- slices
+def _of_users(one: Missing) -> Said:
+    action = "More users" if one.more else "Wait for outcomes"
+    if one.looks != 1:
+        action += f", for look {one.look} of {one.looks}"
+    so_far = f"{count(one.n or 0)} of {count(one.needed or 0)} planned users count so far"
+    price = next_look(one.more or 0, one.days or 0)
+    return Said(action, f"{so_far}: those whose outcome window has closed", price)
 
-    @property
-    def _open(self) -> tuple[OpenSlice, ...]:
-        if not self.one.slices:
-            raise too_old()
-        return self.one.slices
 
-    @property
-    def slices(self) -> str:
-        further = [plural(self.one.further, "more slice")] if self.one.further else []
-        return listed([*(slice_.name for slice_ in self._open), *further])
+def _of_test(one: Missing) -> Said:
+    price = "no number of users would: the loss seen is as large as the margin"
+    if one.kind == "larger_test":
+        price = f"about {count(one.needed or 0)} users, if the difference seen is the true one"
+    seen = f"a loss of {loss(one.margin, one.shown_as)} is not ruled out"
+    return Said("Run a larger test, under a new plan", seen, price)
 
-    @property
-    def losses(self) -> str:
-        seen = [f"{a.name}: {amount(a.estimate, a.shown_as)} over {a.n}" for a in self._open]
-        return f"{listed(seen)} {'example' if self._open[-1].n == 1 else 'examples'}"
 
-    @property
-    def more_of_each(self) -> str:
-        more = [slice_.more for slice_ in self._open]
-        noun = "example" if more == [1] else "examples"
-        price = f"{listed([f'about {count(n)}' for n in more])} more {noun}"
-        rest = "; the rest stands in the table of slices" if self.one.further else ""
-        return price + rest
+_PLAIN: Mapping[str, Said] = {
+    "no_right_answers": Said(
+        "Declare a primary_metric that needs no right answers: format, or a scorer of your own; where people decide, "
+        "benchmark_needs: not worse in the rules",
+        "Nothing is expected of these examples, so they have no exact match",
+        "a line in study.yaml; nothing is asked again",
+    ),
+    "no_round": Said(
+        "Prepare a rating round",
+        "nobody was asked yet: name the raters in study.yaml, then run notebook 03",
+        "50 pairs for a start",
+    ),
+    "nothing_to_rate": Said(
+        "Prepare another rating round",
+        "no example had two answers to show",
+        "50 pairs for a start",
+    ),
+    "no_plan": Said(
+        "Fill in the A/B plan, its experiment_name and lock_plan: true in study.yaml, then run notebook 05",
+        "No A/B plan is locked",
+        "minutes",
+    ),
+    "sample_ratio": Said(
+        "Find out why the sample ratio is off, and start again",
+        "users do not fit the declared split, so no difference between the variants can be trusted",
+        "a new test",
+    ),
+    "not_read": Said(
+        "Read the effect",
+        "a look is due, and the effect is not read yet",
+        "a line in the ledger",
+    ),
+    "failed_calls": Said(
+        "Ask the failed calls again",
+        "The verdict hangs on them",
+        "one more run; only failed calls are made",
+    ),
+}
+_BY_NUMBERS: Mapping[str, Callable[[Missing], Said]] = {
+    "first_examples": _of_examples,
+    "second_look": _of_examples,
+    "more_examples": _of_examples,
+    "no_examples_would": _of_examples,
+    "half_the_difference": _of_examples,
+    "open_slices": _of_slices,
+    "open_round": _of_round,
+    "other_round": _of_round,
+    "more_ratings": _of_ratings,
+    "even_split": _of_ratings,
+    "no_ratings_would": _of_ratings,
+    "no_users": _of_log,
+    "no_log": _of_log,
+    "no_variable": _of_log,
+    "more_users": _of_users,
+    "open_windows": _of_users,
+    "larger_test": _of_test,
+    "no_users_would": _of_test,
+    "off_record": lambda one: Said(
+        f"Make {one.key} writable and read the test again",
+        "a look off the record is a peek, so the effect is withheld",
+        "minutes",
+    ),
+    "no_verdict": lambda one: Said(
+        "Cap what one user may bring, run longer or split the traffic equally, under a new plan",
+        one.said,
+        "a new test",
+    ),
+}
 
-    # ---- people
 
-    @property
-    def preferred(self) -> str:
-        items = plural(_known(self.one.n), "item")
-        if self.one.margin is None:
-            return f"{percent(self.one.estimate)} is not shown to differ from 50% with {items}"
-        return f"a win rate below {percent(0.5 - self.one.margin)} is not ruled out with {items}"
+def _at_gate(one: Missing, layer: LayerDecision) -> Said:
+    """What a layer lacks at the gate."""
+    if one.kind == "worse":
+        return _of_loss(one, layer)
+    if one.kind == "slices_warned":
+        warned = next(row for row in layer.slices if row.effect == "warns")
+        price = "no number of examples is known that would settle it at the rates seen"
+        return Said("Collect more such examples", capital(found(warned, layer)), price)
+    begin = _BEGIN[layer.layer]
+    anew = {
+        "absent": (begin, ABSENT[layer.layer]),
+        "stale": (begin, made_for(layer)),
+        "simulated": (begin, "What stands here is simulated and decides nothing"),
+        "more_of_it": (f"{begin}, more of it", f"What is there says: {layer.verdict}"),
+        "invalid": (f"Mend the {layer.name}, then start it again", "Its result is invalid"),
+    }
+    if one.kind in anew:
+        return Said(*anew[one.kind], _from_the_start(one, layer))
+    return _of_finding(one, layer)
 
-    @property
-    def pairs(self) -> str:
-        return plural(_known(self.one.needed), "pair")
 
-    @property
-    def rate(self) -> str:
-        return "Rate" if self.one.there is None else "Add examples to the test set, then rate"
+def _of_finding(one: Missing, layer: LayerDecision) -> Said:
+    """What would settle something that was found."""
+    what, reason = _about(one, layer), "a reason in one line, which every report prints"
+    retire = f"write `retired_evidence: {{{one.key}: why}}` into the study's rules_file"
+    days = f"about {plural(one.days or 0, 'day')}"
+    weeks = f"{days} more, when users keep coming"
+    said = {
+        "stands_against": (
+            f"{_CONFIRM[layer.layer]}, or retire it: {retire}",
+            f"{what}; nothing at the gate answers it",
+            reason,
+        ),
+        "unconfirmed": (
+            'Undo it, or say why it is all right: evalkit confirm STUDY "the reason"',
+            capital(what),
+            reason,
+        ),
+        "declared_after_results": (
+            "Put it back, or decide on a test set on which nobody has seen results",
+            what,
+            "one line, or fresh examples",
+        ),
+        "plan_differs": (
+            "Write the locked values into study.yaml, or amend the plan with a reason",
+            what,
+            "minutes",
+        ),
+        "plan_after_exposures": (
+            "Lock a plan under a new experiment_name before its users come, and run the test",
+            what,
+            f"{count(one.needed or 0)} users, {days}",
+        ),
+        "not_whole_weeks": (
+            "Let the test run on to whole weeks, then read it again",
+            f"{what}; weekdays may differ",
+            weeks if one.days else "its whole weeks do not show the same: a new test",
+        ),
+    }
+    return Said(*said[one.kind])
 
-    @property
-    def only(self) -> str:
-        if self.one.there is None:
-            return ""
-        return f"; the test set has only {plural(self.one.there, 'pair')} with different answers"
 
-    @property
-    def rating(self) -> str:
-        if not _known(self.one.needed):
-            return _FIRST_ROUND
-        pace_s = self.one.pace_s
-        minutes = _known(self.one.needed) * (pace_s or 60) / 60
-        time = f"{number(minutes / 60, 1)} hours"
-        if minutes < 90:
-            time = plural(max(round(minutes), 1), "minute")
-        pace = f"the {number(pace_s, 0)} s a pair of this round" if pace_s else "one a minute"
-        return f"{self.pairs}, about {time} a rater at {pace}"
+def _from_the_start(one: Missing, layer: LayerDecision) -> str:
+    """The price of a layer from its beginning."""
+    if layer.layer == "benchmark":
+        return "one run over the test set; its cost is printed before it starts"
+    needed = one.needed or 0
+    if layer.layer == "ab_test":
+        return f"about {count(needed)} users to show 30% becoming 35%, half of them on the fine-tuned model"
+    what = "show a true 65%"
+    if one.margin:
+        what = f"rule out a loss of {loss(one.margin)} where both are alike"
+    hours = number(needed / 60, 1)
+    return f"about {count(needed)} decided ratings to {what}, {hours} rater hours at one a minute"
 
-    @property
-    def rate_seen(self) -> str:
-        return f"{0.5 if self.one.estimate is None else self.one.estimate:g}"
 
-    @property
-    def first(self) -> str:
-        left = _known(self.one.more)
-        return f"{plural(left, 'rating')}, then" if left else "one command:"
+def _of_loss(one: Missing, layer: LayerDecision) -> Said:
+    blocks = layer.told("blocks")
+    why, mend = f"The {layer.name} shows the fine-tuned model worse", "Train another version"
+    if blocks:
+        told, is_loss = listed([found(row, layer) for row in blocks]), blocks[0].is_loss
+        why = f"The fine-tuned model is {told}" if is_loss else capital(told)
+        mend = "Mend what blocks it"
+    n = f"{count(one.n)} {layer.unit}" if one.n else "this layer"
+    return Said(f"{mend}, then repeat the {layer.name}", why, f"a training run, then {n} again")
 
-    # ---- users
 
-    @property
-    def planned(self) -> str:
-        return f"{self.needed} users, about {self.one.days} days"
+def _about(one: Missing, layer: LayerDecision) -> str:
+    """What was found that this would settle: a result against the model, a change, or a rule's finding.
 
-    @property
-    def wait(self) -> str:
-        one = self.one
-        action = "More users" if one.more else "Wait for outcomes"
-        return action if one.looks == 1 else f"{action}, for look {one.look} of {one.looks}"
-
-    @property
-    def counted(self) -> str:
-        so_far = f"{count(_known(self.one.n))} of {self.needed} planned users count so far"
-        return f"{so_far}: those whose outcome window has closed"
-
-    @property
-    def next_look(self) -> str:
-        return next_look(_known(self.one.more), _known(self.one.days))
-
-    @property
-    def again(self) -> str:
-        days = self.one.days
-        return f"{self.needed} users" + (f", about {plural(days, 'day')}" if days else "")
-
-    @property
-    def weeks(self) -> str:
-        if not self.one.days:
-            return "its whole weeks do not show the same: a new test"
-        return f"about {plural(self.one.days, 'day')} more, when users keep coming"
-
-    # ---- a layer at the gate
-
-    @property
-    def nothing(self) -> str:
-        return ABSENT[self.layer.layer]
-
-    @property
-    def begin(self) -> str:
-        return _BEGIN[self.layer.layer]
-
-    @property
-    def confirm(self) -> str:
-        return _CONFIRM[self.layer.layer]
-
-    @property
-    def of_layer(self) -> str:
-        """The price of a layer from its beginning."""
-        if self.layer.layer == "benchmark":
-            return "one run over the test set; its cost is printed before it starts"
-        if self.layer.layer == "ab_test":
-            return f"about {self.needed} users to show 30% becoming 35%, half of them on the fine-tuned model"
-        what = "show a true 65%"
-        if self.one.margin:
-            lost = points(self.one.margin, sign=False)
-            what = f"rule out a loss of {lost} points where both are alike"
-        hours = f"{_known(self.one.needed) / 60:,.1f} rater hours at one a minute"
-        return f"about {self.needed} decided ratings to {what}, {hours}"
-
-    @property
-    def warned(self) -> str:
-        """The first slice that warns."""
-        warned = [one for one in self.layer.slices if one.effect == "warns"]
-        if not warned:
-            raise too_old()
-        return capital(found(warned[0], self.layer)).rstrip(".")
-
-    @property
-    def made_for(self) -> str:
-        return made_for(self.layer)
-
-    @property
-    def on_record(self) -> str:
-        """The result against the model, or the change, of this key."""
-        for finding in self.layer.findings:
-            row = finding.numbers
-            if finding.rule != self.one.kind or not isinstance(row, OnRecord):
-                continue
-            if self.one.key in row.keys and row.change:
-                return changed(row.change)
-            for one in row.against or ():
-                if one.key == self.one.key:
-                    return against_said(one)
-        if not self.one.said:
-            raise too_old()
-        return visible(self.one.said)  # all that earlier files have of it
-
-    @property
-    def changed(self) -> str:
-        return capital(self.on_record).rstrip(".")
-
-    @property
-    def found(self) -> str:
-        """What it would settle."""
-        known = [a for a in self.layer.findings if a.missing == self.one]
-        if not known:
-            raise too_old()
-        return found(known[0], self.layer)
-
-    @property
-    def mend(self) -> str:
-        blocks = self.layer.told("blocks")
-        if not blocks:
-            return "Train another version"
-        lost = any(a.is_loss or getattr(a.numbers, "verdict", "") == "worse" for a in blocks)
-        return "Mend what got worse: train again" if lost else "Mend that"
-
-    @property
-    def lost(self) -> str:
-        """What the layer shows worse."""
-        blocks = self.layer.told("blocks")
-        if not blocks:
-            return f"The {self.layer.name} shows the fine-tuned model worse"
-        told = listed([found(a, self.layer) for a in blocks])
-        return f"The fine-tuned model is {told}" if blocks[0].is_loss else capital(told)
-
-    @property
-    def trained(self) -> str:
-        n, unit = self.one.n, self.layer.unit
-        then = f"then {count(n)} {unit} again" if n else "then this layer again"
-        return f"a training run, {then}"
+    Raises:
+        LookupError: Nothing of the kind was found.
+    """
+    for finding in layer.findings:
+        row = finding.numbers
+        if finding.rule == one.kind and isinstance(row, OnRecord) and one.key in row.keys:
+            against = [against_said(a) for a in row.against or () if a.key == one.key]
+            return [*against, found(finding, layer)][0]
+        if finding.missing == one:
+            return found(finding, layer)
+    raise LookupError(f"{one.kind} is about nothing that was found")

@@ -6,52 +6,42 @@ whenever it is read, and never read.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from evalkit import wording
 from evalkit.decision import Decision, LayerDecision, read_decision
-from evalkit.decision.layers import FILE, MISSING, read_file
-from evalkit.decision.rules import NAMES, STANDS_AGAINST, Finding
+from evalkit.decision.layers import FILE, MISSING
+from evalkit.decision.rules import NAMES, STANDS_AGAINST, UNCONFIRMED, Finding
 from evalkit.errors import DataError
 from evalkit.files import JsonObject, to_json, write_whole
-from evalkit.records import Layer
-from evalkit.show.findings import changed, clause, found, made_for, sentence
+from evalkit.show.findings import clause, found, made_for, sentence
 from evalkit.show.lacking import ABSENT, in_words, written
 from evalkit.wording import effect_and_ends, without_secrets_in
 
 VERDICTS = {"ship": "Ship", "don't ship": "Don’t ship", "not yet": "Not yet"}
 _OPEN = "no difference shown"
-_GAINS: dict[Layer, str] = {
-    "benchmark": "better by {size} in {metric}",
-    "human": "people prefer it ({percent} against 50%)",
-    "ab_test": "better by {size} in {metric} with users",
+_SHORT = {  # what a layer shows, in the headline: of a metric, of people
+    "better": ("better by {size} in {where}", "people prefer it ({level} against 50%)"),
+    "not worse": (
+        "not worse by more than {margin} in {where}",
+        "people prefer it in no less than {limit}",
+    ),
+    "not shown": (
+        "a loss of {margin} in {where} is not ruled out",
+        "that people prefer it in less than {limit} is not ruled out",
+    ),
+    "worse": ("it is worse by {size} in {where}", "people prefer the base ({level} against 50%)"),
 }
-_KEPT: dict[Layer, str] = {
-    "benchmark": "not worse by more than {margin} in {metric}",
-    "human": "people prefer it in no less than {level}",
-    "ab_test": "not worse by more than {margin} in {metric} with users",
-}
-_NOT_KEPT: dict[Layer, str] = {
-    "benchmark": "a loss of {margin} in {metric} is not ruled out",
-    "human": "that people prefer it in less than {level} is not ruled out",
-    "ab_test": "a loss of {margin} in {metric} with users is not ruled out",
-}
-_LOSSES: dict[Layer, str] = {
-    "benchmark": "it is worse by {size} in {metric}",
-    "human": "people prefer the base ({percent} against 50%)",
-    "ab_test": "users lose {size} in {metric}",
-}
-_LOWER_IS_BETTER = "it is worse by {size} in {metric} with users"  # nobody "loses" churn
-_UNKNOWN: dict[tuple[Layer, str], str] = {
-    ("benchmark", MISSING): "no benchmark of these answers is there",
-    ("benchmark", "too early"): "the benchmark cannot be read yet",
-    ("human", MISSING): "no person has rated these answers",
-    ("human", "too early"): "too few ratings are in",
-    ("ab_test", MISSING): "no user has seen it",
-    ("ab_test", "too early"): "it is too early to read the A/B test",
+_LONG = {  # and behind it
+    "better": "better, {effect}",
+    "worse": "worse, {effect}",
+    "not worse": "not worse by more than {margin}, {effect}",
+    "not shown": "a loss of {margin} is not ruled out, {effect}",
+    "no difference shown": "no difference shown, {effect}",
+    "too early": "cannot be read yet",
+    "invalid": "is invalid, so no winner can be named",
 }
 _BEFORE_THE_FACTS = (
     "plan_after_exposures",
@@ -59,29 +49,6 @@ _BEFORE_THE_FACTS = (
     "plan_differs",
     "declared_after_results",
 )
-_SHOWS = {
-    "better": "shows the fine-tuned model better in {metric} by {measured} over {n}",
-    "worse": "shows the fine-tuned model worse in {metric} by {measured} over {n}",
-    "not worse": "shows the fine-tuned model not worse by more than {margin} in {metric}: {effect}",
-    "not shown": "does not rule out a loss of {margin} in {metric}: {effect}",
-    "no difference shown": "does not show a difference in {metric}: {effect}",
-    "too early": "cannot be read yet",
-    "invalid": "is invalid, so no winner can be named",
-}
-_PREFERRED = _SHOWS | {
-    "better": "prefers the fine-tuned answers: they win {effect}, over {n}",
-    "worse": "prefers the base answers: the fine-tuned ones win {effect}, over {n}",
-    "no difference shown": "does not show a preference: the fine-tuned answers win {effect}, over {n}",
-    "not worse": "shows that the fine-tuned answers do not win less than {level}: they win {effect}, over {n}",
-    "not shown": "does not rule out that the fine-tuned answers win less than {level}: they win {effect}, over {n}",
-}
-_AFTER_LEVELS = {
-    "better": "better by {measured}",
-    "worse": "worse by {measured}",
-    "not worse": "not worse by more than {margin}, {effect}",
-    "not shown": "a loss of {margin} is not ruled out, {effect}",
-    "no difference shown": "no difference shown, {effect}",
-}
 _UNSAFE = {
     "looks bad": ", which looks bad, though chance alone may do that",
     "could not have been seen": ", too few to see a loss of the margin",
@@ -190,35 +157,18 @@ def write(decision: Decision, folder: Path) -> Path:
     return write_whole(folder / FILE, to_json(_written(decision)))
 
 
-def read(folder: Path, *, earlier: bool = False) -> Decision:
-    """Reads what `write` wrote.
-
-    Args:
-        folder: The run's folder.
-        earlier: Take a decision of an earlier version as well, which has its words alone.
+def read(folder: Path) -> Decision:
+    """Reads what `write` wrote: its kinds and numbers, whose words are made afresh.
 
     Raises:
-        DataError: It is missing or damaged, or it says another thing than its kinds and numbers make.
+        DataError: It is missing or damaged, says another thing than its layers make, or its numbers make no words.
     """
-    path, remedy = folder / FILE, "run its chapter again"
-    found, file = read_decision(folder), read_file(path)
-    told, is_earlier = str(file.get("headline")), "ruled_by" not in file
-    if not told.startswith(VERDICTS[found.verdict]):
-        says = f"{path}: says {found.verdict!r}, and its sentence “{wording.visible(told)}”"
-        raise DataError(f"{says}; {remedy}")
-    if is_earlier and earlier:
-        return found
+    found = read_decision(folder)
     try:
-        made = {"headline": headline(found)} if is_earlier else _written(found)
-    except DataError as why:
-        raise DataError(f"{path}: {why}") from None
+        _written(found)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as why:
-        raise DataError(f"{path}: its numbers make no words ({why}); {remedy}") from why
-    if is_earlier and told != made["headline"]:
-        raise DataError(f"{path}: of an earlier version, without numbers that it needs; {remedy}")
-    made = json.loads(json.dumps(made))  # tuples are lists there
-    if odd := [name for name, value in made.items() if file.get(name) != value]:
-        raise DataError(f"{path}: its {wording.listed(odd)} is not what its numbers make; {remedy}")
+        said = f"{folder / FILE}: its numbers make no words ({why}); run its chapter again"
+        raise DataError(said) from why
     return found
 
 
@@ -227,14 +177,10 @@ def _written(decision: Decision) -> JsonObject:
     known = decision.to_dict()
     for layer, made in zip(known["layers"], decision.layers, strict=True):
         layer |= {"reason": reason(made), "made_for": made_for(made)}
-        if not made.differs:  # as files of earlier runs have it
-            del layer["differs"]
         layer["missing"] = written(made.missing, made)
         for told, one in zip(layer["findings"], made.findings, strict=True):
             told["text"] = found(one, made)
             told["missing"] = written([one.missing], made)[0] if one.missing else None
-            if one.change:
-                told["numbers"]["what"] = changed(one.change)
     words = (headline, deck, warnings, missing, would_change, rules)
     first = {name: known.pop(name) for name in ("study", "stage", "made_at", "verdict")}
     return without_secrets_in(first | {one.__name__: one(decision) for one in words} | known)
@@ -242,10 +188,10 @@ def _written(decision: Decision) -> JsonObject:
 
 def _gain(layers: Sequence[LayerDecision]) -> str:
     """The best thing that is shown, and not by simulation; "" when there is none."""
-    for verdict, said in (("better", _GAINS), ("not worse", _KEPT)):
+    for verdict in ("better", "not worse"):
         for layer in layers:
             if layer.verdict == verdict and not layer.simulated:
-                return _fill(layer, said[layer.layer])
+                return _short(layer)
     return ""
 
 
@@ -278,24 +224,27 @@ def _cost(
 def _loss(layer: LayerDecision) -> str:
     blocks = layer.told("blocks")
     if layer.verdict == "worse" or not blocks:
-        falls = layer.layer == "ab_test" and layer.lower_is_better
-        return _fill(layer, _LOWER_IS_BETTER if falls else _LOSSES[layer.layer])
+        return _short(replace(layer, verdict="worse"))
     more = wording.plural(len(blocks) - 1, "more loss", "more losses")
     return clause(blocks[0], layer) + (f" and {more}" if len(blocks) > 1 else "")
 
 
 def _unknown(layer: LayerDecision) -> str:
-    held, verdict = layer.told("holds"), layer.verdict
+    held, verdict, name = layer.told("holds"), layer.verdict, f"the {layer.name}"
     shown = verdict in {"better", "not worse"} and not layer.simulated
     if held and (shown or layer.stands_against):
-        return found(held[0], layer)
+        change = f"a change after results of {name} is not confirmed"
+        return change if held[0].rule == UNCONFIRMED else found(held[0], layer)
     if layer.simulated or verdict == "invalid":
-        return f"the {layer.name} is {'simulated' if layer.simulated else 'invalid'}"
-    if verdict == _OPEN:
-        return f"no difference is shown so far in the {layer.name}"
+        return f"{name} is {'simulated' if layer.simulated else 'invalid'}"
     if verdict == "not shown":
-        return _fill(layer, _NOT_KEPT[layer.layer])
-    return _UNKNOWN.get((layer.layer, verdict), f"the {layer.name} says: {verdict}")
+        return _short(layer)
+    said = {
+        MISSING: f"{ABSENT[layer.layer][0].lower()}{ABSENT[layer.layer][1:]}",
+        _OPEN: f"no difference is shown so far in {name}",
+        "too early": f"{name} cannot be read yet",
+    }
+    return said.get(verdict, f"{name} says: {verdict}")
 
 
 def _says_open(layer: LayerDecision) -> bool:
@@ -336,7 +285,7 @@ def reason(layer: LayerDecision) -> str:
         return " ".join([f"The {layer.name} is simulated, so it decides nothing.", *told])
     # What was not settled before the facts belongs beside the verdict, also where it only warns.
     beside = [one for one in layer.told("warns") if one.rule in _BEFORE_THE_FACTS]
-    told = (_levels(layer) or _plainly(layer), _later(layer))
+    told = (_measured(layer), _later(layer))
     return " ".join([*filter(None, told), *(sentence(found(one, layer)) for one in beside)])
 
 
@@ -361,25 +310,20 @@ def _later(layer: LayerDecision) -> str:
     )
 
 
-def _plainly(layer: LayerDecision) -> str:
-    """Without levels: what the layer shows, then what stops it."""
-    shows = _PREFERRED if layer.layer == "human" else _SHOWS
-    said = _fill(layer, shows[layer.verdict]) if layer.verdict in shows else layer.verdict
-    stops = layer.told("blocks", "holds")
-    told = [f"{', but' if one.is_loss else ';'} {clause(one, layer)}" for one in stops]
-    return "".join([f"The {layer.name} {said}", *told]) + "."
-
-
-def _levels(layer: LayerDecision) -> str:
-    """Levels of both models, the difference, then each slice or other thing that stops it; "" where levels are absent."""
-    levels = layer.levels
-    if levels is None or layer.estimate is None or layer.verdict not in _AFTER_LEVELS:
-        return ""
-    rate, shown = levels.is_rate, layer.verdict in {"better", "worse"}
-    moves = _moves(levels.base, levels.fine_tuned, rate=rate, shown=shown)
-    name = wording.capital(layer.metric)
-    size = _fill(layer, "of {n}" if rate else "over {n}")
-    whole = f"{name} {moves} {size}: {_fill(layer, _AFTER_LEVELS[layer.verdict])}."
+def _measured(layer: LayerDecision) -> str:
+    """Levels of both models where they are known, the difference, then what stops it."""
+    levels, n = layer.levels, _fill(layer, "{n}")
+    said = _fill(layer, _LONG[layer.verdict]) if layer.verdict in _LONG else layer.verdict
+    rate = levels is not None and levels.is_rate
+    if levels is None or layer.estimate is None:
+        of = f", {_metric(layer)}" if layer.metric else ""
+        whole = (
+            f"The {layer.name}{of} over {n}: {said}." if layer.n else f"The {layer.name}: {said}."
+        )
+    else:
+        shown = layer.verdict in {"better", "worse"}
+        moves = _moves(levels.base, levels.fine_tuned, rate=rate, shown=shown)
+        whole = f"{wording.capital(layer.metric)} {moves} {'of' if rate else 'over'} {n}: {said}."
     # The slice that looks worst is told where it only warns, too: some read the deck alone.
     bad = [one for one in layer.told("warns") if one.rule == "slice_looks_bad"]
     worst = sorted(bad, key=lambda one: one.slice.signed if one.slice else 0.0)[:1]
@@ -408,21 +352,29 @@ def _moves(base: float, tuned: float, *, rate: bool, shown: bool) -> str:
     return f"{way} from {text(base)} to {text(tuned)}"
 
 
+def _short(layer: LayerDecision) -> str:
+    """What a layer shows, within the headline."""
+    of_metric, of_people = _SHORT[layer.verdict]
+    return _fill(layer, of_people if layer.layer == "human" else of_metric)
+
+
+def _metric(layer: LayerDecision) -> str:
+    return f"“{layer.metric}”" if layer.layer == "ab_test" else layer.metric  # the study's own name
+
+
 def _fill(layer: LayerDecision, text: str) -> str:
     """A sentence with this layer's metric, n, margin and effect in the places that it names."""
-    # named by the study
-    quoted = f"“{layer.metric}”" if layer.layer == "ab_test" else layer.metric
-    below = " below 50%" if layer.layer == "human" else ""
     same = f" rated and {wording.count(layer.identical)} identical" if layer.identical else ""
+    digits = wording.decimals(layer.estimate, layer.ci_low, layer.ci_high)
+    shift = " below 50%" if layer.layer == "human" else ""
     return text.format(
-        metric=quoted,
+        where=_metric(layer) + (" with users" if layer.layer == "ab_test" else ""),
         n=wording.plural(layer.asked, layer.unit.removesuffix("s")) + same,
         effect=_difference(layer),
-        measured=_measured(layer),
-        size=_size(layer, layer.estimate or 0.0, with_unit=True),
-        percent=wording.percent(0.5 + (layer.estimate or 0.0)),
-        margin=f"{wording.loss(abs(layer.limit), layer.scale)}{below}",
-        level=wording.percent(0.5 + layer.limit),
+        size=wording.amount(layer.estimate or 0.0, layer.scale, digits=digits, sign=False),
+        level=wording.percent(0.5 + (layer.estimate or 0.0)),
+        margin=f"{wording.loss(abs(layer.limit), layer.scale)}{shift}",
+        limit=wording.percent(0.5 + layer.limit),
     )
 
 
@@ -432,24 +384,5 @@ def _difference(layer: LayerDecision) -> str:
     if layer.estimate is None:
         return effect
     said = "" if ends == wording.UNDEFINED else f"{wording.confidence(layer.alpha)} interval "
-    return f"{effect}{_unit(layer)} ({said}{ends})"
-
-
-def _measured(layer: LayerDecision) -> str:
-    """The difference as a size, when its whole interval lies on one side: "10.0 points (95% interval 5.0 to 15.0)"."""
-    low, high = layer.ci_low, layer.ci_high
-    if layer.estimate is None or low is None or high is None or low * high <= 0:
-        return _difference(layer).lstrip("+" + wording.MINUS)
-    ends = sorted((abs(low), abs(high)))
-    size, near, far = (_size(layer, value) for value in (abs(layer.estimate), *ends))
-    return f"{size}{_unit(layer)} ({wording.confidence(layer.alpha)} interval {near} to {far})"
-
-
-def _size(layer: LayerDecision, value: float, *, with_unit: bool = False) -> str:
-    digits = wording.decimals(layer.estimate, layer.ci_low, layer.ci_high)
-    size = wording.amount(value, layer.scale, digits=digits, sign=False)
-    return size if with_unit else size.removesuffix(" points")
-
-
-def _unit(layer: LayerDecision) -> str:
-    return " points" if layer.layer != "human" and layer.scale == "points" else ""
+    unit = " points" if layer.layer != "human" and layer.scale == "points" else ""
+    return f"{effect}{unit} ({said}{ends})"

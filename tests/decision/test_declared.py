@@ -34,28 +34,34 @@ def in_words(changes):
 @pytest.mark.parametrize(
     ("said", "clause"),
     [
-        ({"slice_fields": ""}, "kind and style were taken out of slice_fields"),
-        ({"slice_fields": "style"}, "kind was taken out of slice_fields"),
-        ({"primary_metric": "similarity"}, "primary_metric went from exact_match to similarity"),
-        ({"slice_margin": 0.1}, "slice_margin went from 0.05 to 0.1"),
-        ({"slice_margin": 0.0}, "slice_margin went from 0.05 to 0.0"),
-        ({"metric_margin": 0.02}, "metric_margin went from 0.0 to 0.02"),
-        ({"alpha": 0.1}, "alpha went from 0.05 to 0.1"),
-        ({"lower_is_better": "similarity"}, "lower_is_better went from nothing to similarity"),
-        ({"rules": Rules(slice_worse="warns")}, "the rule slice_worse went from blocks to warns"),
+        ({"slice_fields": ""}, "this was taken out of slice_fields: kind and style"),
+        ({"slice_fields": "style"}, "this was taken out of slice_fields: kind"),
+        (
+            {"primary_metric": "similarity"},
+            "this changed: primary_metric from exact_match to similarity",
+        ),
+        ({"slice_margin": 0.1}, "this changed: slice_margin from 0.05 to 0.1"),
+        ({"slice_margin": 0.0}, "this changed: slice_margin from 0.05 to 0.0"),
+        ({"metric_margin": 0.02}, "this changed: metric_margin from 0.0 to 0.02"),
+        ({"alpha": 0.1}, "this changed: alpha from 0.05 to 0.1"),
+        (
+            {"lower_is_better": "similarity"},
+            "this changed: lower_is_better from nothing to similarity",
+        ),
+        ({"rules": Rules(slice_worse="warns")}, "this changed: slice_worse from blocks to warns"),
         (
             {"rules": Rules(benchmark_needs="not worse")},
-            "the rule benchmark_needs went from better to not worse",
+            "this changed: benchmark_needs from better to not worse",
         ),
         (
             {"rules": Rules(human_before_deployment=False)},
-            "the rule human_before_deployment went from true to false",
+            "this changed: human_before_deployment from true to false",
         ),
     ],
 )
 def test_what_makes_it_easier_to_pass_is_told_with_both_values(said, clause):
     (found,) = in_words(told([row()], **said))
-    assert found == f"after results were seen (run of 2026-11-20), {clause}"
+    assert found == f"after results were seen (2026-11-20) {clause}"
     # a second run of the same does not make it declared beforehand, nor does a trial before the bad run
     assert in_words(told([row(), row(**said)], **said)) == [found]
     assert in_words(told([row(**said), row()], **said)) == [found]
@@ -85,11 +91,11 @@ def test_rows_from_before_this_was_recorded_know_their_parameters_and_metric():
     old = {"made_at": "2026-11-01", "bound_to": {"test_set": "t1"}, "metrics": {"format": {}}}
     assert told([old]) == []
     assert in_words(told([old | {"primary": "format"}]))[0].endswith(
-        "primary_metric went from format to exact_match"
+        "this changed: primary_metric from format to exact_match"
     )
     given = {"slice_fields": "lang", "limit": 5}
     assert in_words(told([old | {"parameters": given}]))[0].endswith(
-        "lang was taken out of slice_fields"
+        "taken out of slice_fields: lang"
     )
 
 
@@ -100,11 +106,11 @@ def test_it_stands_beside_the_verdict_on_the_first_screen(evidence, tmp_path):
     decision = decide(found, study="tiny", changed=after, declared=known)
     assert decision.verdict == "ship"
     assert (
-        "but after results were seen (run of 2026-11-20), kind and style were taken out"
+        "but after results were seen (2026-11-20) this was taken out of slice_fields: kind and style"
         in spoken.headline(decision)
     )
     assert (
-        "After results were seen (run of 2026-11-20), kind and style were taken out"
+        "After results were seen (2026-11-20) this was taken out of slice_fields: kind and style"
         in spoken.deck(decision)
     )
     assert (spoken.missing(decision)[0]["word"], spoken.missing(decision)[0]["why"]) == (
@@ -133,4 +139,4 @@ def test_a_study_that_empties_its_slices_after_a_run_is_told_from_its_own_histor
         decision = home.decide()
         spoken.write(decision, home.run_folder())
         history.append(home, home.run_folder(), made_at=f"2026-11-28T1{night}:00:00Z", failed={})
-        assert ("kind was taken out of slice_fields" in spoken.deck(decision)) is bool(night)
+        assert ("this was taken out of slice_fields: kind" in spoken.deck(decision)) is bool(night)

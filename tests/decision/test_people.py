@@ -22,12 +22,12 @@ def test_length_and_few_raters_warn_and_do_not_stop(evidence):
     assert found.verdict == "ship"
     told = " ".join(spoken.warnings(found))
     assert "for its length: 51.0% at equal length" in told
-    assert "these 3 raters, which is not shown for raters like them" in told
+    assert "referred by 3 raters, which is not shown for others" in told
 
 
 def test_one_rater_speaks_for_nobody_else(evidence):
     found = decided(evidence, rater_sample=SAMPLE | {"n_raters": 1, "verdict": "too early"})
-    assert "one rater, who speaks for nobody else" in " ".join(spoken.warnings(found))
+    assert "1 rater, which is not shown for others" in " ".join(spoken.warnings(found))
 
 
 @pytest.mark.parametrize("rule", ["length_explains", "few_raters"])

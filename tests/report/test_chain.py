@@ -323,7 +323,8 @@ def test_another_scorer_under_the_same_name_is_told():
 
 
 NIGHT = {"run": "a", "made_at": "2026-11-23T01:00:00", "failed": [], "verdict": "not yet", "stage": "pre_deploy",
-         "bound_to": {"fine_tuned": "1"}, "metrics": {"exact_match": {"estimate": 0.10}}, "rules": ["A slice warns."],
+         "bound_to": {"fine_tuned": "1"}, "metrics": {"exact_match": {"estimate": 0.10}},
+         "declared": {"rules": {"slice_worse": "blocks"}},
          "layers": {"benchmark": "better", "human": "too early"}, "effects": {"benchmark": "+10.0 (+5.0 to +15.0)"},
          "parameters": {"slice_fields": "", "seed": 7}}  # fmt: skip
 
@@ -342,7 +343,10 @@ NIGHT = {"run": "a", "made_at": "2026-11-23T01:00:00", "failed": [], "verdict": 
             {"parameters": {"slice_fields": "channel", "seed": 7}},
             "slice_fields went from nothing to channel",
         ),
-        ({"rules": ["A slice blocks."]}, "a rule is new: A slice blocks"),
+        (
+            {"declared": {"rules": {"slice_worse": "warns"}}},
+            "slice_worse went from blocks to warns",
+        ),
         ({"stage": "rollout"}, "stage went from pre_deploy to rollout"),
     ],
 )

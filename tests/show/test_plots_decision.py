@@ -102,7 +102,7 @@ def test_the_slice_that_blocks_is_shown_before_a_greater_loss_that_only_warns():
         "n": 2,
         "estimate": -0.5,
         "verdict": "no difference shown",
-        "safety": "not shown",
+        "standing": "looks bad",
     }
     small = SLICE | {"slice": "kind = small", "estimate": -0.03}
     benchmark = evidence("benchmark", "better", details={"slices": [unsure, small, SLICE]})
