@@ -357,7 +357,7 @@ class Study(study.Study):
         from evalkit.abtest.reading import NoReading, Reading
         from evalkit.benchmark.comparison import Comparison
         from evalkit.human.preference import Preference, human_evidence
-        from evalkit.show.unusual import written as noted
+        from evalkit.show.abtest import written as noted
 
         folder = self._handed_on
         if isinstance(found, Comparison) and slices is not None:

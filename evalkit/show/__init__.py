@@ -13,9 +13,8 @@ _ROOMS = {
     "figure": "picture",
     "tables": "answer chip note sentences table",
     "decision": "history layers missing numbers rules warnings would_change",
-    "abtest": "clustering duration goal guardrails ledger margins peeking plan power sample_ratio watched",
+    "abtest": "clustering duration goal guardrails ledger log_notes margins peeking plan power sample_ratio watched",
     "effect": "by_hand by_request cuped days effect_slices effect_title later looks over_time z_test",
-    "unusual": "log_notes",
     "human": "agreement disagreements length metric_agreement population preference_slices progress prospects raters "
     "rating_round reasons seal sides titled votes win_rate",
     "comparison": "asked caveats cells checkpoints costs detectable differences metrics rates scatter similarity spread",

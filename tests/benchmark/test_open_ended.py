@@ -60,15 +60,15 @@ def test_a_row_that_ends_in_a_question_expects_nothing(tmp_path, roles):
     found = read_examples(written(tmp_path / "t.jsonl", {"messages": messages, "id": 1}))
     (one,) = found.examples
     assert (one.expects, one.right, [*one.messages]) == (False, (), messages)
-    assert found.n_open_ended == 1
-    assert any(note.startswith("nothing is expected of any row") for note in found.notes)
+    assert any(note.startswith("nothing is expected of 1 row of 1") for note in found.notes)
 
 
 def test_a_mixed_file_is_told_and_its_open_rows_count_nowhere_in_exact_match(tmp_path):
     path = written(tmp_path / "t.jsonl", row("a", "A"), row("b"), row("c", "C"))
     notes = read_examples(path).notes
     assert (
-        "nothing is expected of 1 row of 3, the first is line 2: they count nowhere in exact match and similarity"
+        "nothing is expected of 1 row of 3, the first is line 2: they count nowhere in exact match and similarity; "
+        "people decide, or as primary_metric format (with a checker) or a scorer of your own"
         in notes
     )
     old, new = results(path, ["A", "x", "z"]), results(path, ["A", "y", "C"])
