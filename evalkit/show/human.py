@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import wraps
 from textwrap import fill
-from typing import TYPE_CHECKING
 
 import pandas as pd
 import seaborn as sns
@@ -18,15 +17,12 @@ from evalkit.conversation import Conversation
 from evalkit.evidence import HumanEvidence
 from evalkit.human.preference import Preference
 from evalkit.human.ratings import FAST_S, Check, RaterCheck
-from evalkit.human.round import NOT_DRAWN, Otherwise, StudyRound, locked_before
+from evalkit.human.round import NOT_DRAWN, StudyRound, locked_before
 from evalkit.show import style, tables
 from evalkit.show.figure import picture
 from evalkit.show.lacking import in_words
 from evalkit.show.tables import Html
 from evalkit.show.tracks import Intervals
-
-if TYPE_CHECKING:
-    from evalkit.benchmark.benchmark import Gaps
 
 NO_RESULT = "No result yet"
 _CURRENT = "The round was made from the current answers (the hashes match)."
@@ -98,7 +94,7 @@ def no_rater() -> Html:
 
 
 @tables.answer.register(StudyRound)
-def _of_round(found: StudyRound, gaps: Gaps | None = None) -> Html:
+def _of_round(found: StudyRound, gaps: object = None) -> Html:
     """`gaps` says what a round that was not drawn waits for."""
     return tables.answer(state_said(found, str(gaps or "")), simulated=found.simulated)
 
@@ -116,19 +112,12 @@ def advice(n_pairs: int) -> str:
 
 def otherwise_said(rating: StudyRound) -> str:
     """What a study now says otherwise than the round it drew before, and how to change it; "" when nothing."""
-    if rating.round is None or rating.otherwise == Otherwise():
+    if rating.round is None or not rating.otherwise:
         return ""
-    now, batch, told = rating.otherwise, rating.round.batch, []
-    if now.raters:
-        drawn_for, named = (wording.listed([*one]) for one in (batch.raters, now.raters))
-        told.append(f"for {drawn_for} (not {named})")
-    if now.n_pairs is not None:
-        told.append(f"with {wording.plural(len(batch), 'pair')} (not {wording.count(now.n_pairs)})")
-    if now.rubric:
-        told.append("with another rubric")
+    folder = f"data/{rating.round.batch.study}/ratings/{rating.round.folder.name}"
     return (
-        f"It was drawn {wording.listed(told)}. To change that, name another rating_round; while nobody has voted, "
-        f"removing data/{batch.study}/ratings/{rating.round.folder.name} does it too."
+        f"Since it was drawn the study changed {wording.listed([*rating.otherwise])}. To draw it anew, name another "
+        f"rating_round; while nobody has voted, removing {folder} does it too."
     )
 
 
