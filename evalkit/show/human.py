@@ -5,11 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import wraps
-from textwrap import fill
 
-import pandas as pd
-import seaborn as sns
-from matplotlib.axes import Axes
 from msgspec import structs
 
 from evalkit import stats, wording
@@ -18,7 +14,7 @@ from evalkit.evidence import HumanEvidence
 from evalkit.human.preference import Preference
 from evalkit.human.ratings import FAST_S, Check, RaterCheck
 from evalkit.human.round import NOT_DRAWN, StudyRound, locked_before
-from evalkit.show import style, tables
+from evalkit.show import tables
 from evalkit.show.figure import picture
 from evalkit.show.lacking import in_words
 from evalkit.show.tables import Html
@@ -67,8 +63,7 @@ def rating_round(rating: StudyRound) -> Html:
 
 def prospects(rating: StudyRound) -> Html:
     """What so many pairs can show."""
-    nothing = "Without a round there are no pairs to speak of."
-    return tables.note(advice(rating.n_pairs) if rating.round else nothing)
+    return tables.note(advice(rating.n_pairs))
 
 
 def progress(rating: StudyRound) -> Html:
@@ -184,16 +179,13 @@ def raters(found: Preference) -> Html:
 
 
 def reasons(found: Preference) -> Html:
-    """How often each reason came with a vote for either model."""
-    title = f"{reasons_title(found)}."
-    if not any(one.fine_tuned + one.base for one in found.reasons):
-        return tables.note(title)
-    counts = [
-        f"{one.reason}: {one.fine_tuned} fine-tuned, {one.base} base." for one in found.reasons
+    """How often each reason came with a vote for either model; a vote may name several reasons or none."""
+    given = sorted(found.reasons, key=lambda one: -(one.fine_tuned + one.base))
+    rows = [
+        {"Reason": one.reason, "Fine-tuned": one.fine_tuned, "Base": one.base, "Tie": one.neither}
+        for one in given
     ]
-    caption = "Counts of votes; a vote may name several reasons or none."
-    alt = " ".join([title, *counts])
-    return picture(draw_reasons, found, alt=alt, caption=caption, simulated=found.simulated)
+    return tables.table(rows, caption=titled(reasons_title(found), found))
 
 
 def metric_agreement(found: Preference) -> Html:
@@ -315,7 +307,7 @@ def reasons_title(found: Preference) -> str:
     """Which reason was named most, and in whose votes? A reason may be a fault, so it speaks for nobody."""
     top = max(found.reasons, key=lambda one: one.fine_tuned + one.base, default=None)
     if top is None or not top.fine_tuned + top.base:
-        return _unless_withheld(found, "No reasons were given with votes for either answer")
+        return "No reasons were given with votes for either answer"
     votes = wording.plural(top.fine_tuned, "vote")
     return f'"{top.reason}" was named most: in {votes} for the fine-tuned answer and {top.base} for the base'
 
@@ -489,25 +481,3 @@ def preference_slices(found: Preference) -> Intervals:
         kinds={one.slice: one.result.verdict if one.shown else "unsure" for one in found.slices},
         zone=0.5,
     )
-
-
-def draw_reasons(found: Preference, *, narrow: bool = False) -> Axes:
-    """How often each reason came with a vote for either model."""
-    given = sorted(found.reasons, key=lambda one: -(one.fine_tuned + one.base))
-    width = 18 if narrow else 34
-    rows = [
-        (fill(wording.visible(one.reason), width, break_on_hyphens=False), role, votes)
-        for one in given
-        for role, votes in (("fine-tuned", one.fine_tuned), ("base", one.base))
-    ]
-    data = pd.DataFrame(rows, columns=["reason", "model", "votes"]).astype({"votes": int})
-    _, ax = style.canvas(0.9 + 0.62 * max(len(given), 1), narrow=narrow)
-    models = {"fine-tuned": style.COLOURS["fine_tuned"], "base": style.COLOURS["base"]}
-    look = {"saturation": 1, "width": 0.64, "gap": 0.08, "legend": False, "errorbar": None}
-    sns.barplot(data, x="votes", y="reason", hue="model", palette=models, **look, ax=ax)
-    for bars, model in zip(ax.containers, models, strict=False):
-        ax.bar_label(bars, fmt=f"%d {model}", padding=3, size=9, color=style.COLOURS["muted"])  # pyright: ignore[reportArgumentType]
-    ax.set_xlim(0, max([*data["votes"], 1]) * (1.5 if narrow else 1.2))
-    ax.locator_params(axis="x", integer=True)
-    ax.set(xlabel="Votes that name the reason", ylabel="")
-    return style.titled(ax, reasons_title(found), narrow=narrow)
