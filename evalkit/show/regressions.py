@@ -53,7 +53,7 @@ def forest(slices: SliceTable) -> Html:
         draw_forest,
         slices,
         title=slices_title(slices),
-        alt=" ".join(slice_sentence(row, slices.metric) for row in slices),
+        alt=" ".join(slice_sentence(row) for row in slices),
         subline=f"{capital(metric)}, fine-tuned minus base in each slice (rates in points). {LEGEND}",
         caption=f"{methods}, Holm over the slices.{margin}{first} {accident}".rstrip(),
     )
@@ -139,17 +139,12 @@ def slice_rows(table: SliceTable) -> list[Row]:
     return rows
 
 
-def slice_sentence(row: SliceRow, metric: str) -> str:
-    """One slice in full: level, difference, interval, adjusted p, and what would settle it."""
+def slice_sentence(row: SliceRow) -> str:
+    """One slice in full: verdict, difference, interval, adjusted p."""
+    where = f"{row.slice}, {_examples(row.n)}"
     if row.estimate is None:
-        return f"{row.slice}: nothing known."
-    change = f"{wording.effect(row.test).removesuffix(')')}; {adjusted_p(row)})"
-    where = f"{row.slice}, {_examples(row.n)}{', few' if row.few else ''}"
-    told = f"{where}: {label(metric)} {_levels(row)}, {slice_verdict(row)}, {change}."
-    if not row.n_to_settle:
-        return told
-    more = f"about {count(row.n_to_settle - row.n)} more such examples"
-    return f"{told} To settle this: {more}, enough {wording.times(row.wanted_chance)}."
+        return f"{where}: nothing known."
+    return f"{where}: {slice_verdict(row)}, {wording.effect(row.test)}; {adjusted_p(row)}."
 
 
 def _levels(row: SliceRow) -> str:
