@@ -22,7 +22,7 @@ from evalkit.show.tracks import Mark, Track, mark_of
 from evalkit.wording import NOTHING, SHOWN, capital, count, label, listed, p_text, percent, plural
 
 MARKS = "Filled: shown. Hollow: not shown. Diamond: worse. Bar: interval."
-_CELLS = {"fixed": "good", "regressed": "bad", "both right": "ink", "both wrong": "base"}
+CELLS = {"fixed": "good", "regressed": "bad", "both right": "ink", "both wrong": "base"}
 _COSTS = {  # of a table's columns
     "model": "model",
     "answers": "answers",
@@ -35,7 +35,7 @@ _COSTS = {  # of a table's columns
     "money": "money",
     "currency": "currency",
 }
-_ROLES = ("base", "fine_tuned")
+ROLES = ("base", "fine_tuned")
 _examples = partial(plural, noun="example")
 
 
@@ -285,9 +285,9 @@ def cells(comparison: Comparison) -> Html:
 def draw_cells(comparison: Comparison, *, narrow: bool = False) -> Axes:
     """A bar a cell, with its number."""
     _, ax = style.canvas(2.4, narrow=narrow)
-    counts = [comparison.cells[name.replace(" ", "_")] for name in _CELLS]
-    colours = [COLOURS[role] for role in _CELLS.values()]
-    bars = ax.barh([capital(name) for name in _CELLS], counts, height=0.6, color=colours)
+    counts = [comparison.cells[name.replace(" ", "_")] for name in CELLS]
+    colours = [COLOURS[role] for role in CELLS.values()]
+    bars = ax.barh([capital(name) for name in CELLS], counts, height=0.6, color=colours)
     ax.bar_label(bars, [count(n) for n in counts], padding=4, fontsize=9.4)
     ax.set(xlim=(0, max([*counts, 1]) * 1.15))
     ax.invert_yaxis()
@@ -322,7 +322,7 @@ def draw_similarity(comparison: Comparison, *, narrow: bool = False) -> Axes:
     _, ax = style.canvas(2.7 if narrow else 3.0, narrow=narrow)
     found = (
         [getattr(one, f"{role}_values").get("similarity") for one in comparison.pairs]
-        for role in _ROLES
+        for role in ROLES
     )
     sides = {
         role: np.array(values, float)
@@ -330,7 +330,8 @@ def draw_similarity(comparison: Comparison, *, narrow: bool = False) -> Axes:
     }
     palette = {role: COLOURS[role.replace("-", "_")] for role in sides}
     look = {"multiple": "dodge", "shrink": 0.9, "alpha": 1, "palette": palette}
-    sns.histplot(sides, bins=20, binrange=(0, 1), ax=ax, **look)
+    if comparison.fine_tuned.avg_similarity is not None:
+        sns.histplot(sides, bins=20, binrange=(0, 1), ax=ax, **look)
     ax.set(xlim=(0, 1), xlabel="similarity to the expected text", ylabel="")
     return style.name_above(ax, "examples")
 
@@ -347,50 +348,6 @@ def _moved(what: str, estimate: float, verdict: str, change: str) -> str:
     if verdict not in SHOWN:
         return f"No difference in {what} shown: {change}"
     return f"{capital(what)} {wording.moves(estimate)}: {change}"
-
-
-def scatter(comparison: Comparison, metric: str = "similarity") -> Html:
-    """One mark an example, base against fine-tuned."""
-    return picture(
-        draw_scatter,
-        comparison,
-        metric,
-        title=scatter_title(comparison, metric),
-        alt=f"{cells_title(comparison)}.",
-        subline=f"One mark is one example: {label(metric)} of both answers. Above the line: more than before.",
-        caption="Orange diamond: regressed. Green: fixed. Black: both right. Grey: both wrong.",
-    )
-
-
-def draw_scatter(
-    comparison: Comparison, metric: str = "similarity", *, narrow: bool = False
-) -> Axes:
-    """One mark an example, base against fine-tuned: above the line the new answer has more; regressed ones are diamonds."""
-    _, ax = style.canvas(3.5 if narrow else 4.4, narrow=narrow, width=style.HALF)
-    pairs = (one for one in comparison.pairs if one.status in _CELLS)
-    known = [one for one in pairs if one.diff(metric) is not None]
-    x, y = ([getattr(one, f"{role}_values")[metric] for one in known] for role in _ROLES)
-    kinds = [one.status for one in known]
-    palette = {kind: COLOURS[role] for kind, role in _CELLS.items()}
-    markers = {kind: "D" if kind == "regressed" else "o" for kind in palette}
-    look = {"hue": kinds, "style": kinds, "palette": palette, "markers": markers, "s": 20}
-    sns.scatterplot(x=x, y=y, hue_order=_CELLS, alpha=0.8, legend=False, ax=ax, **look)
-    ax.plot([0, 1], [0, 1], color=COLOURS["axis"], lw=0.9, zorder=0)
-    ax.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal")
-    ax.set_xlabel(f"base, {label(metric)}")
-    return style.name_above(ax, f"fine-tuned, {label(metric)}")
-
-
-def scatter_title(comparison: Comparison, metric: str) -> str:
-    """How many answers scored higher, how many did not, and whether that is more than chance."""
-    diffs = [diff for one in comparison.pairs if (diff := one.diff(metric)) is not None]
-    if not diffs:
-        return "No answers to compare"
-    more, less = (sum(diff * sign > 1e-9 for diff in diffs) for sign in (1, -1))
-    moved = f"{plural(more, 'answer')} scored higher on {label(metric)}, {count(less)} lower"
-    told = f"{moved}, {count(len(diffs) - more - less)} stayed"
-    change = comparison.changes.get(metric)
-    return told if change and change.verdict in SHOWN else f"{told}: no difference shown"
 
 
 # ---- what the answers took
@@ -424,7 +381,7 @@ def spread(comparison: Comparison, field: str = "latency_ms") -> Html:
 def _taken(comparison: Comparison, field: str) -> list[Track]:
     """Latency or tokens of each model's answers: bar from 5% to 95%, the mark is the median."""
     rows = []
-    for role in _ROLES:
+    for role in ROLES:
         found = [getattr(getattr(one, role), field) for one in comparison.pairs]
         known = [value for value in found if value is not None]
         low, middle, high = (quantile(known, share) for share in (0.05, 0.5, 0.95))
