@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
 
 from evalkit import wording
 from evalkit.records import Message, Messages
@@ -322,7 +321,7 @@ def _whole_or_not(digits: str) -> float:
 
 
 def _name_of(part: object) -> str:
-    """What something that is no text is: "image: image/png, 12 kB", "image: example.org/cat.png"."""
+    """What something that is no text is: "image: image/png", "image: example.org/cat.png"."""
     if not isinstance(part, Mapping):
         return _json(part)[:80]
     kind = str(part.get("type") or next(iter(part), "part"))
@@ -332,22 +331,19 @@ def _name_of(part: object) -> str:
     if isinstance(part.get("refusal"), str):
         return f"refusal: {part['refusal']}"
     noun = kind.removeprefix("input_").removesuffix("_url").replace("_", " ")
-    told = [one for one in (_field(part, "filename", "name", "title"), *_source(part)) if one]
-    return f"{noun}: {', '.join(told)}" if told else noun
+    told = filter(None, (_field(part, "filename", "name", "title"), _source(part, kind)))
+    return ": ".join(filter(None, (noun, ", ".join(told))))
 
 
-def _source(part: Message) -> tuple[str, str]:
-    """Media type or address, and size."""
-    kind = str(part.get("type") or "")
+def _source(part: Message, kind: str) -> str:
+    """Media type or address."""
     found = _field(part, *_SOURCES, kind, kind.removeprefix("input_"))
-    media = _field(part, "media_type", "mime_type", "format")
     if found.startswith("data:"):
-        head, _, content = found[5:].partition(",")
-        is_coded = head.endswith(";base64")
-        return head.split(";")[0] or "data", _size(content, is_coded=is_coded)
+        return re.split("[;,]", found[5:])[0] or "data"
     if "://" in found[:12]:
-        return _address(found), ""
-    return (media, _size(found, is_coded=True)) if media else (found[:80], "")
+        host, slash, path = re.split("[?#]", found.partition("://")[2])[0].partition("/")
+        return f"{host.rpartition('@')[2]}{slash}{path}"[:120]
+    return _field(part, "media_type", "mime_type", "format") or found[:80]
 
 
 def _field(part: Message, *names: str) -> str:
@@ -357,21 +353,6 @@ def _field(part: Message, *names: str) -> str:
             return value
     deeper = (_field(one, *names) for one in part.values() if isinstance(one, Mapping))
     return next((one for one in deeper if one), "")
-
-
-def _address(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-        return f"{parts.hostname or ''}{parts.path}"[:120]
-    except ValueError:
-        return url[:80]
-
-
-def _size(content: str, *, is_coded: bool) -> str:
-    n = len(content.rstrip("=")) * 3 // 4 if is_coded else len(content)
-    if n < 1_000:
-        return f"{n} B"
-    return f"{n / 1e3:.0f} kB" if n < 999_500 else f"{n / 1e6:.1f} MB"
 
 
 def _shown(turn: Turn) -> str:

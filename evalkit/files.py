@@ -19,13 +19,10 @@ from datetime import UTC, datetime
 from io import FileIO
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
+from typing import Any, NoReturn, Self, TypeVar
 
 from evalkit.errors import DataError
 from evalkit.wording import visible
-
-if TYPE_CHECKING:
-    from yaml import Node, SafeLoader
 
 JsonObject = dict[str, Any]  # what a file or a server holds, before it is checked
 Record = TypeVar("Record")
@@ -449,50 +446,31 @@ def read_yaml(path: Path, *, need: str) -> Any:
     """
     import yaml
 
+    class Once(yaml.SafeLoader):
+        """Refuses a name that stands twice in one mapping; 1 and "1" are one name, and so are true and yes."""
+
+        def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+            node, seen = super().compose_mapping_node(anchor), dict[str, int]()
+            for key, _ in node.value:
+                is_known = isinstance(key, yaml.ScalarNode) and key.tag in self.yaml_constructors
+                name = str(self.construct_object(key) if is_known else key.value)
+                told = f"{path}:{key.start_mark.line + 1}: {key.value} stands twice"
+                if first := seen.get(name):
+                    raise DataError(f"{told}, first in line {first}; keep one of them")
+                seen[name] = key.start_mark.line + 1
+            return node
+
     text = read_text(path, said="cannot be read", remedy=f"need {need}")
     try:
-        loader = yaml.SafeLoader(text)
-        root = loader.get_single_node()
-        twice = list(_said_twice(loader, root))
-        found = None if twice or root is None else loader.construct_document(root)
+        found = Once(text).get_single_data()
         odd = "; ".join(f"{name}: {why}" for name, why in _no_numbers(found, ""))
+    except DataError:
+        raise
     except (ValueError, RecursionError, yaml.YAMLError) as why:
         raise DataError(f"{path}: not YAML ({' '.join(str(why).split())}); need {need}") from why
-    if twice:
-        told = (
-            f"{path}:{line}: {name} stands twice, first in line {first}"
-            for name, first, line in twice
-        )
-        raise DataError(f"{'; '.join(told)}; keep one of them")
     if odd:
         raise DataError(f"{path}: {odd}")
     return found
-
-
-def _said_twice(loader: SafeLoader, root: Node | None) -> Iterator[tuple[str, int, int]]:
-    """Each name that stands twice in one mapping, and both lines; 1 and "1" are one name, and so are true and yes."""
-    from yaml import MappingNode, ScalarNode, SequenceNode
-
-    nodes, seen = [root], set[int]()
-    for node in nodes:  # which grow on the way; an alias is the node that it stands for
-        if id(node) in seen:
-            continue
-        seen.add(id(node))
-        if isinstance(node, SequenceNode):
-            nodes += node.value
-        if not isinstance(node, MappingNode):
-            continue
-        lines = dict[object, int]()
-        for key, value in node.value:
-            nodes += key, value
-            if not isinstance(key, ScalarNode):
-                continue
-            is_known = key.tag in loader.yaml_constructors
-            name = loader.construct_object(key) if is_known else key.value
-            line = key.start_mark.line + 1
-            if first := lines.get(name) or lines.get(str(name)):
-                yield key.value, first, line
-            lines |= {name: line, str(name): line}
 
 
 def no_number(value: object) -> str:

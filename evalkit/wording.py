@@ -18,6 +18,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
+from itertools import takewhile
 from typing import Any
 from urllib.parse import quote, quote_plus, unquote
 
@@ -698,13 +699,9 @@ def _with_ends(text: str, end: str, secret: str) -> str:
 def _without_start(text: str, start: str, secret: str, instead: str = REMOVED) -> str:
     parts, at = [], 0
     for found in re.finditer(re.escape(start), text, re.IGNORECASE):
-        if found.start() < at:
-            continue
-        n = len(start)
-        while n < len(secret) and text[found.start() + n : found.start() + n + 1].lower() == (
-            secret[n].lower()
-        ):
-            n += 1
-        parts += [text[at : found.start()], instead]
-        at = found.start() + n
+        if found.start() >= at:
+            parts += [text[at : found.start()], instead]
+            beside = zip(text[found.start() : found.start() + len(secret)], secret, strict=False)
+            same = takewhile(lambda two: two[0].lower() == two[1].lower(), beside)
+            at = max(found.end(), found.start() + len([*same]))
     return "".join([*parts, text[at:]])

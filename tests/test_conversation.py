@@ -56,9 +56,9 @@ def test_what_a_single_user_message_says_stands_alone_letter_by_letter():
 @pytest.mark.parametrize(
     ("part", "name"),
     [
-        (image(b"x" * 12_000), "[image: image/png, 12 kB]"),
-        (image(b"x" * 940, "image/webp"), "[image: image/webp, 940 B]"),
-        (image(b"x" * 2_340_000), "[image: image/png, 2.3 MB]"),
+        (image(b"x" * 12_000), "[image: image/png]"),
+        (image(b"x" * 940, "image/webp"), "[image: image/webp]"),
+        (image(b"x" * 2_340_000), "[image: image/png]"),
         (
             {"type": "image_url", "image_url": {"url": "https://a.example/dir/cat.png?sig=secret"}},
             "[image: a.example/dir/cat.png]",
@@ -73,17 +73,17 @@ def test_what_a_single_user_message_says_stands_alone_letter_by_letter():
                 "type": "image",
                 "source": {"type": "base64", "media_type": "image/gif", "data": "QUJD"},
             },
-            "[image: image/gif, 3 B]",
+            "[image: image/gif]",
         ),
         (
             {"type": "input_audio", "input_audio": {"data": "QUJD", "format": "wav"}},
-            "[audio: wav, 3 B]",
+            "[audio: wav]",
         ),
         (
             {"type": "file", "file": {"filename": "a.pdf", "file_id": "file-1"}},
             "[file: a.pdf, file-1]",
         ),
-        ({"type": "image_url", "image_url": {"url": "http://[broken"}}, "[image: http://[broken]"),
+        ({"type": "image_url", "image_url": {"url": "http://[broken"}}, "[image: [broken]"),
         ({"type": "tool_use", "name": "look", "input": {"q": "é"}}, '[call of look: {"q": "é"}]'),
         ({"type": "refusal", "refusal": "No."}, "[refusal: No.]"),
         ({"type": "thinking"}, "[thinking]"),

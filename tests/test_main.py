@@ -208,7 +208,7 @@ def test_rate_says_which_command_prepares_the_round(project, capsys):
     for arguments in (["rate", "mine"], ["rate", "mine", "--lock"]):
         assert main(arguments) == 1
         assert capsys.readouterr().err.endswith(
-            "prepare the round first: evalkit run mine --only 03\n"
+            "prepare the round first: evalkit run mine --only 03 -p rating_round=round1\n"
         )
     assert main(["rate", "mine", "--unfinished"]) == 1
     assert "goes with --lock" in capsys.readouterr().err

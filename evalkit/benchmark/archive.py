@@ -14,7 +14,7 @@ from pathlib import Path
 
 from evalkit import ledger
 from evalkit.answers import dataset, journal, runner
-from evalkit.answers.evaluation import Evaluation, Role
+from evalkit.answers.evaluation import Role
 from evalkit.answers.journal import Call
 from evalkit.benchmark.benchmark import UNSCORED, Benchmark
 from evalkit.errors import DataError, DesignError
@@ -49,14 +49,10 @@ class Imported:
     def __str__(self) -> str:
         log = self.log
         told = [f"{log}", f"{plural(self.n, 'answer')} written to {self.journal}"]
-        if self.unused:
-            few = listed([repr(one) for one in self.unused[:3]])
-            ids = f"{plural(len(self.unused), 'id')} of the file"
-            told.append(f"{ids} stand in no row of the test set, first {few}")
+        told += log.only_here({row.example_id for row in log.rows} - {*self.unused})
         if self.unanswered:
             rows = f"{plural(self.unanswered, 'row')} of the test set"
-            verb = "has" if self.unanswered == 1 else "have"
-            told.append(f"{rows} {verb} no answer; a run with live: true asks")
+            told.append(f"without an answer: {rows}; a run with live: true asks")
         if log.model and log.model != self.named:
             both = f"the study calls this model {self.named!r}, the file {log.model!r}"
             told.append(f"{both}; the journal notes both")
@@ -76,7 +72,14 @@ def import_answers(benchmark: Benchmark, log: Log, role: Role) -> Imported:
         benchmark.journals[role],
         benchmark.evaluation(role, about={"imported": log.about}),
     )
-    places = list(_places(asked, log))
+    by_id = {(row.example_id, row.sample): row for row in log.rows}
+    by_question = {(_question(row.messages), row.sample): row for row in log.rows if row.messages}
+    places: list[tuple[Call, Row]] = []
+    for call in asked.calls():
+        question = _question(call.example.messages)
+        row = by_id.get((call.example.example_id, call.sample))
+        if row := row or by_question.get((question, call.sample)):
+            places.append((call, row))
     if not places:
         answers = plural(len(log.rows), "answer")
         raise DataError(
@@ -98,17 +101,6 @@ def import_answers(benchmark: Benchmark, log: Log, role: Role) -> Imported:
         unanswered=sum(one.example_id not in answered for one in asked.test_set),
         named=benchmark.models[role],
     )
-
-
-def _places(asked: Evaluation, log: Log) -> Iterable[tuple[Call, Row]]:
-    by_id = {(row.example_id, row.sample): row for row in log.rows}
-    by_question = {(_question(row.messages), row.sample): row for row in log.rows if row.messages}
-    for call in asked.calls():
-        example = call.example
-        row = by_id.get((example.example_id, call.sample))
-        row = row or by_question.get((_question(example.messages), call.sample))
-        if row:
-            yield call, row
 
 
 def _question(messages: Iterable[Mapping[str, object]]) -> str:
@@ -135,10 +127,15 @@ class Frozen:
     is_new: bool
 
     def __str__(self) -> str:
-        told = [
-            f"{self.folder}: {'frozen' if self.is_new else 'holds the same answers already'}",
-            *(f"{name}: {_counted(one)}" for name, one in self.record["sets"].items()),
-        ]
+        told = [f"{self.folder}: {'frozen' if self.is_new else 'holds the same answers already'}"]
+        for name, one in self.record["sets"].items():
+            outcomes = listed([f"{n} {outcome}" for outcome, n in one["outcomes"].items()])
+            served = listed([repr(model) for model in one["served_models"] if model])
+            counts = (
+                f"{plural(one['n_answers'], 'answer')} to {plural(one['n_examples'], 'example')}"
+            )
+            by = f", served by {served}" if served else ""
+            told.append(f"{name}: {counts} ({outcomes}){by}")
         home, role = self.folder.parents[1], self.record["role"]
         place = (self.folder / f"{role}.jsonl").relative_to(home).as_posix()
         return "\n".join([*told, f"to go on without the model: {role}_journal: {place}"])
@@ -182,8 +179,10 @@ def freeze(
         (folder := Path(partial, "archive")).mkdir()
         at = now or datetime.now(UTC)
         record = _laid_down(benchmark, role, sources, folder, at)
-        if same := _same(home, record):
-            return Frozen(folder=same, record=record, is_new=False)
+        for path in sorted(home.glob(f"*/{journal.ARCHIVE}")):
+            said = read_json(path, said="not an archive's record", remedy="restore it from a copy")
+            if isinstance(said, dict) and said.get("files") == record["files"]:
+                return Frozen(folder=path.parent, record=record, is_new=False)
         return Frozen(folder=_put(study.folder, folder, record, at), record=record, is_new=True)
 
 
@@ -220,11 +219,11 @@ def _laid_down(
 
 def _told(benchmark: Benchmark, questions: Path, answers: Path, *, is_test: bool) -> JsonObject:
     """What there is to know of one set of questions and its answers; all samples count, and errors are counted too."""
-    limit, strict = (benchmark.settings.limit if is_test else None), benchmark.settings.strict
-    how = {"limit": limit, "strict": strict}
+    said = benchmark.settings
+    how = {"limit": said.limit if is_test else None, "strict": said.strict}
     results = runner.results_from_journal(answers, questions, remedy=None, **how, **UNSCORED)
     entries = journal.read_journal(answers).entries
-    times = sorted(one.at for one in entries if one.at)
+    times = sorted(one.at for one in entries if one.at) or [""]
     return {
         "questions": questions.name,
         "answers": answers.name,
@@ -235,18 +234,9 @@ def _told(benchmark: Benchmark, questions: Path, answers: Path, *, is_test: bool
         "served_models": dict(Counter(one.answer.served_model or "" for one in entries)),
         "answers_hash": answers_hash(results),
         "journal_hash": journal.answers_hash(answers),
-        "first_at": times[0] if times else "",
-        "last_at": times[-1] if times else "",
+        "first_at": times[0],
+        "last_at": times[-1],
     }
-
-
-def _same(home: Path, record: Mapping[str, object]) -> Path | None:
-    """The archive that holds the very same files."""
-    for path in sorted(home.glob(f"*/{journal.ARCHIVE}")):
-        said = read_json(path, said="not an archive's record", remedy="restore it from a copy")
-        if isinstance(said, dict) and said.get("files") == record["files"]:
-            return path.parent
-    return None
 
 
 def _put(study: Path, partial: Path, record: Mapping[str, object], at: datetime) -> Path:
@@ -264,10 +254,3 @@ def _put(study: Path, partial: Path, record: Mapping[str, object], at: datetime)
     except OSError as why:
         raise DataError(f"{folder}: cannot be written ({why.strerror}); free some space") from why
     return folder
-
-
-def _counted(told: JsonObject) -> str:
-    outcomes = [f"{n} {outcome}" for outcome, n in told["outcomes"].items()]
-    served = [repr(name) for name in told["served_models"] if name]
-    by = f", served by {listed(served)}" if served else ""
-    return f"{plural(told['n_answers'], 'answer')} to {plural(told['n_examples'], 'example')} ({listed(outcomes)}){by}"

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -190,14 +189,7 @@ class Benchmark:
     @cached_property
     def _read_rows(self) -> Callable[..., dataset.TestSet]:
         """Reads the test file once for each way of reading it."""
-        known: dict[tuple[object, ...], dataset.TestSet] = {}
-
-        def read(path: Path, **how: Any) -> dataset.TestSet:
-            if (key := (path, *sorted(how.items()))) not in known:
-                known[key] = dataset.read_examples(path, **how)
-            return known[key]
-
-        return read
+        return cache(dataset.read_examples)
 
     def results(self, role: Role) -> list[EvalResult]:
         """A model's scored answers: from its journal, and when it may ask, from the model for what the journal lacks.
@@ -210,10 +202,13 @@ class Benchmark:
             return self._read(path, remedy="it is a frozen archive, so they stay unanswered")
         if self.asks and self.settings.live and can_ask():
             return self.ask(role, path)
+        to_ask = (
+            f"to ask {self.models[role]!r}, set OPENAI_API_KEY or OPENAI_BASE_URL and call "
+            f"evalkit run {self.study.name} --only 01 -p live=true"
+        )
         if not path.exists():
-            model = self.models[role]
-            raise DataError(f"{path}: no such journal; to ask {model!r}, {self._to_ask()}")
-        return self._read(path, remedy=f"to ask them, {self._to_ask()}")
+            raise DataError(f"{path}: no such journal; {to_ask}")
+        return self._read(path, remedy=to_ask)
 
     def gaps(self) -> Gaps:
         """What both models' answers still lack of the test set."""
@@ -231,10 +226,10 @@ class Benchmark:
         found: dict[str, list[EvalResult]] = {}
         for name in named(self.settings.checkpoint_journals):
             path = self.study.path(name)
-            command = (
-                f"evalkit run {self.study.name} --only 01 -p live=true -p fine_tuned_model=MODEL"
+            remedy = (
+                f"to record a checkpoint's answers: evalkit run {self.study.name} --only 01 -p live=true "
+                f"-p fine_tuned_model=MODEL -p fine_tuned_journal={name}"
             )
-            remedy = f"to record a checkpoint's answers: {command} -p fine_tuned_journal={name}"
             if not path.exists():
                 raise DataError(
                     f"{path}: no such journal; checkpoint_journals are read, never asked; {remedy}"
@@ -326,16 +321,6 @@ class Benchmark:
         how = {"read": self._read_rows, "limit": self.settings.limit, **self._labels}
         how |= scoring or self._scoring
         return runner.results_from_journal(path, self.path, remedy=remedy, **how)
-
-    def _to_ask(self) -> str:
-        """What is missing before a model can be asked."""
-        key = "set OPENAI_API_KEY, which is not set (and OPENAI_BASE_URL for a server other than OpenAI's)"
-        live = "" if self.settings.live else "set live: true"
-        if not self.asks:
-            live = (
-                f"run notebook 01, which asks: evalkit run {self.study.name} --only 01 -p live=true"
-            )
-        return " and ".join(filter(None, ["" if can_ask() else key, live]))
 
     @property
     def _labels(self) -> JsonObject:
@@ -450,7 +435,6 @@ def evidence_of(
     slices: SliceTable | None = None,
     test_set_findings: Mapping[str, int] | None = None,
     own_code: Mapping[str, str] | None = None,
-    now: datetime | None = None,
 ) -> BenchmarkEvidence:
     """The comparison as a record of plain numbers.
 
@@ -462,13 +446,12 @@ def evidence_of(
         slices: The primary metric's table.
         test_set_findings: The doctor's, counted by kind.
         own_code: Files with functions of one's own, and their hashes.
-        now: Time of making; the present by default.
     """
     roles = {"base": comparison.base, "fine_tuned": comparison.fine_tuned}
     against, fragility, wide = comparison.noninferiority, comparison.fragility, comparison.widened
     return BenchmarkEvidence(
         study=study,
-        made_at=utc(now),
+        made_at=utc(),
         models=dict(comparison.declared.models),
         bound_to=dict(bound_to),
         simulated=False,
@@ -540,44 +523,40 @@ def amended(
 
 
 def _missing_verdict(comparison: Comparison) -> Iterable[Missing]:
+    """What would settle the question: how many more examples that takes, and how many in all."""
     if comparison.conclusion not in {"no difference shown", "not shown", "too early"}:
         return
-    primary, margin = comparison.primary, comparison.margin
-    ruled_out = margin is not None and comparison.n > 0
+    primary, margin, n = comparison.primary, comparison.margin, comparison.n
+    ruled_out = margin is not None and n > 0
     if not ruled_out and comparison.expects_nothing and primary.estimate is None:
         yield Missing(kind="no_right_answers")
         return
-    kind, more, in_all = _price(comparison)
+    needed, looks = comparison.n_to_settle, comparison.extension
+    price: tuple[MissingKind, int | None, int | None] = "half_the_difference", 3 * n, None
+    if not n:
+        price = "first_examples", FIRST_SIZE, None
+    elif needed and looks and not looks.first_look:
+        price = "second_look", n, None
+    elif needed:
+        price = "more_examples", needed - primary.n, needed
+    elif margin:
+        price = "no_examples_would", None, None
     yield Missing(
-        kind=kind,
-        n=comparison.n if ruled_out else primary.n,
-        more=more,
-        needed=in_all,
+        kind=price[0],
+        n=n if ruled_out else primary.n,
+        more=price[1],
+        needed=price[2],
         margin=margin,
         shown_as=scale_of(primary),
         chance=comparison.declared.power,
     )
 
 
-def _price(comparison: Comparison) -> tuple[MissingKind, int | None, int | None]:
-    """What would settle it, how many more examples that takes, and how many in all."""
-    n, looks = comparison.n_to_settle, comparison.extension
-    if not comparison.n:
-        return "first_examples", FIRST_SIZE, None
-    if n and looks and not looks.first_look:
-        return "second_look", comparison.n, None
-    if n:
-        return "more_examples", n - comparison.primary.n, n
-    if comparison.margin:
-        return "no_examples_would", None, None
-    return "half_the_difference", 3 * comparison.n, None
-
-
 def _missing_slices(slices: SliceTable) -> Iterable[Missing]:
     """One line for all open slices, the largest loss first, so that they leave room for what other layers miss."""
     settled = ((row, row.n_to_settle) for row in slices if row.safety or row.gain < 0)
     known = sorted(((row, n) for row, n in settled if n), key=lambda one: one[0].gain)
-    told = [
+    told = tuple(
         OpenSlice(
             name=row.slice,
             n=row.n,
@@ -586,14 +565,10 @@ def _missing_slices(slices: SliceTable) -> Iterable[Missing]:
             shown_as=scale_of(row.test),
         )
         for row, n in known[:MOST_SLICES]
-    ]
+    )
     if told:
-        yield Missing(
-            kind=OPEN_SLICES,
-            chance=known[0][0].wanted_chance,
-            slices=tuple(told),
-            further=len(known) - len(told),
-        )
+        chance, further = known[0][0].wanted_chance, len(known) - len(told)
+        yield Missing(kind=OPEN_SLICES, chance=chance, slices=told, further=further)
 
 
 def _metrics(comparison: Comparison) -> dict[str, evidence.ReportedMetric]:

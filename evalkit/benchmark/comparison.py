@@ -216,8 +216,8 @@ class Comparison(Brief):
         """What became of every metric, by name, and what is said of it."""
         found = {}
         for name, test in self.tests.items():
-            is_primary = name == self.primary_metric
             p_value = self.p_adjusted.get(name, test.p_decides)
+            is_primary = name == self.primary_metric
             found[name] = Change(
                 metric=name,
                 is_primary=is_primary,
@@ -259,13 +259,8 @@ class Comparison(Brief):
 
     def test_of(self, pairs: Sequence[Pair], metric: str, *, alpha: float | None = None) -> Result:
         """The paired test of some of the examples, made as the comparison's own are."""
-        return metrics.paired_test(
-            pairs,
-            metric,
-            alpha=self.alpha if alpha is None else alpha,
-            clustered=self.clustered,
-            lower_is_better=self.tests[metric].lower_is_better,
-        )
+        how = {"clustered": self.clustered, "lower_is_better": self.tests[metric].lower_is_better}
+        return metrics.paired_test(pairs, metric, alpha=alpha or self.alpha, **how)
 
     def to_frame(
         self, by: Literal["answer", "example"] = "answer", *, field: str = ""
@@ -398,15 +393,21 @@ def compare_models(
     metrics.check_matches(old, new, shared)
     before, after = ([one for name in shared for one in side[name]] for side in (old, new))
     names, odd = _metrics_to_test(before, after, primary_metric)
-    lower = _lower(lower_is_better, names)
+    lower = {str(one) for one in named(lower_is_better)}
+    if unknown := sorted(lower - {*names}):
+        raise DesignError(
+            f"lower_is_better names {', '.join(unknown)}: these results carry {', '.join(names)}"
+        )
     values = (metrics.value(one, primary_metric) for one in (*before, *after))
     by = primary_metric if all(one in (0.0, 1.0) for one in values) else "exact_match"
     pairs = tuple(
         metrics.pair_of(name, old[name], new[name], names, by, lower_is_better=by in lower)
         for name in shared
     )
-    n, sides = len(pairs), [side for one in pairs for side in (one.base, one.fine_tuned)]
-    clustered = any(side.cluster is not None for side in sides)
+    n = len(pairs)
+    clustered = any(
+        side.cluster is not None for one in pairs for side in (one.base, one.fine_tuned)
+    )
     if first_look and not extension:
         raise DesignError(
             f"first_look is {first_look}, but no extension was declared; set extension: true, or test fresh examples alone"
@@ -415,18 +416,22 @@ def compare_models(
     level = looks.level(n, alpha) if looks and n else alpha
 
     def tested(name: str, some: Sequence[Pair] = pairs) -> Result:
-        at = level if name == primary_metric else alpha
-        turned = name in lower
-        return metrics.paired_test(
-            some, name, alpha=at, clustered=clustered, lower_is_better=turned
-        )
+        at, turned = level if name == primary_metric else alpha, name in lower
+        how = {"clustered": clustered, "lower_is_better": turned}
+        return metrics.paired_test(some, name, alpha=at, **how)
 
     tests = {name: tested(name) for name in names}
     primary, kept = tests[primary_metric], [one for one in pairs if not one.any_error]
     others = [name for name in names if name != primary_metric]
     adjusted = stats.adjust([tests[name].p_decides for name in others])
     base, tuned = (metrics.compute_metrics(side, alpha=alpha) for side in (before, after))
-    told = [looks.told(n, level, alpha)] if looks and n else []
+    beside = {
+        name: metrics.paired_test(pairs, name, alpha=alpha, lower_is_better=name in lower)
+        for name in (names if clustered else ())
+    }
+    notes = [*_notes(old, new, pairs, names), *odd]
+    if looks and n:
+        notes.append(looks.told(n, level, alpha))
     return Comparison(
         exact_match_improvement=_minus(tuned.exact_match_rate, base.exact_match_rate),
         format_improvement=_minus(tuned.format_accuracy, base.format_accuracy),
@@ -438,10 +443,7 @@ def compare_models(
         status_metric=by,
         primary=primary,
         tests=tests,
-        beside={
-            name: metrics.paired_test(pairs, name, alpha=alpha, lower_is_better=name in lower)
-            for name in (names if clustered else ())
-        },
+        beside=beside,
         p_adjusted=dict(zip(others, adjusted, strict=True)),
         cells=metrics.cells_of(pairs),
         pairs=pairs,
@@ -458,7 +460,7 @@ def compare_models(
         alpha=alpha,
         question=question,
         extension=looks,
-        notes=(*_notes(old, new, pairs, clustered), *odd, *_undefined(pairs, names), *told),
+        notes=tuple(notes),
     )
 
 
@@ -496,11 +498,25 @@ def compare_many(
     }
     if len(compared) == 1:
         return compared
-    own = {name: one.primary.p_decides for name, one in compared.items()}
+    own, n = {name: one.primary.p_decides for name, one in compared.items()}, len(compared)
+    note = f"{n} models were compared with this base on this test set: p is adjusted for them (Holm) and decides."
     adjusted, decided = _holm(own), {}
     for name, one in compared.items():
-        without = _holm(own | {name: one.fragility.without_errors.p_decides})[name]
-        decided[name] = _one_of_several(one, adjusted[name], without, len(compared))
+        without, against = one.fragility.without_errors, one.noninferiority
+        p_without = _holm(own | {name: without.p_decides})[name]
+        without = replace(without, p_compared=p_without)
+        primary = replace(one.primary, p_compared=adjusted[name])
+        wide = one.test_of(one.pairs, one.primary_metric, alpha=primary.alpha / n)
+        decided[name] = replace(
+            one,
+            primary=primary,
+            tests={**one.tests, one.primary_metric: primary},
+            fragility=replace(one.fragility, all_pairs=primary, without_errors=without),
+            noninferiority=against and stats.noninferiority_test(wide, against.margin),
+            n_compared=n,
+            widened=wide,
+            notes=(*one.notes, note),
+        )
     return decided
 
 
@@ -508,104 +524,63 @@ def _holm(p_values: Mapping[str, float | None]) -> dict[str, float | None]:
     return dict(zip(p_values, stats.adjust([*p_values.values()]), strict=True))
 
 
-def _one_of_several(
-    one: Comparison, p_compared: float | None, p_without: float | None, n_compared: int
-) -> Comparison:
-    """The same comparison, decided by the p that allows for the others."""
-    primary = replace(one.primary, p_compared=p_compared)
-    without = replace(one.fragility.without_errors, p_compared=p_without)
-    margin = one.noninferiority and one.noninferiority.margin
-    wide = one.test_of(one.pairs, one.primary_metric, alpha=primary.alpha / n_compared)
-    note = f"{n_compared} models were compared with this base on this test set: p is adjusted for them (Holm) and decides."
-    return replace(
-        one,
-        primary=primary,
-        tests={**one.tests, one.primary_metric: primary},
-        fragility=replace(one.fragility, all_pairs=primary, without_errors=without),
-        noninferiority=_noninferiority(wide, margin),
-        n_compared=n_compared,
-        widened=wide,
-        notes=(*one.notes, note),
-    )
-
-
 def _metrics_to_test(
     old: list[EvalResult], new: list[EvalResult], primary_metric: str
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The metrics that both sides carry, and a note on each that only one does."""
-    names = metrics.metric_names([*old, *new])
-    only = {
-        name: side
-        for name in names
-        for side, other in (("base", new), ("fine-tuned", old))
-        if old and new and not metrics.carries(other, name)
-    }
-    shared = tuple(name for name in names if name not in only)
-    notes = tuple(
-        f"{name.replace('_', ' ')} is not compared: only the {side} answers were scored by it."
-        for name, side in only.items()
-    )
-    if primary_metric in shared:
-        return shared, notes
-    if str(primary_metric) in scoring.SCORERS or (primary_metric == "exact_match" and not only):
-        return (*shared, primary_metric), notes
-    told = f"; {' '.join(notes)}" if str(primary_metric) in only else ""
-    raise DesignError(
-        f"primary metric {primary_metric!r}: these results carry {', '.join(shared)}{told}"
-    )
-
-
-def _undefined(pairs: Sequence[Pair], names: Iterable[str]) -> Iterable[str]:
+    names, notes, shared = metrics.metric_names([*old, *new]), list[str](), list[str]()
     for name in names:
-        if n := sum(one.diff(name) is None for one in pairs):
-            of = f"{count(n)} of {plural(len(pairs), 'example')}"
-            yield f"{name.replace('_', ' ')} is undefined for {of}, which count nowhere in it."
-
-
-def _lower(chosen: str | Iterable[str], names: Sequence[str]) -> frozenset[str]:
-    lower = frozenset(str(one) for one in named(chosen))
-    if unknown := sorted(lower - set(names)):
-        raise DesignError(
-            f"lower_is_better names {', '.join(unknown)}: these results carry {', '.join(names)}"
+        lacks = [not metrics.carries(side, name) for side in (old, new)]
+        if old and new and any(lacks):
+            only = f"only the {'fine-tuned' if lacks[0] else 'base'} answers were scored by it"
+            notes.append(f"{name.replace('_', ' ')} is not compared: {only}.")
+        else:
+            shared.append(name)
+    if primary_metric in shared:
+        return tuple(shared), tuple(notes)
+    is_known = str(primary_metric) in scoring.SCORERS
+    if is_known or (primary_metric == "exact_match" and not notes):
+        return (*shared, primary_metric), tuple(notes)
+    raise DesignError(
+        " ".join(
+            [f"primary metric {primary_metric!r}: these results carry {', '.join(shared)}.", *notes]
         )
-    return lower
+    )
 
 
 def _noninferiority(
-    primary: Result, margin: float | None, question: Question = "better"
+    primary: Result, margin: float | None, question: Question
 ) -> NonInferiorityTest | None:
-    if not margin:
-        if question == "no_worse":
-            raise DesignError(
-                "question no_worse: give metric_margin, the largest loss still accepted"
-            )
-        return None
-    if not 0 < margin < 1:
+    if not 0 < (margin or 0) < 1 and (margin or question == "no_worse"):
         raise DesignError(
-            f"metric_margin {margin}: give the largest loss allowed as a fraction, e.g. 0.02 for 2 points"
+            f"metric_margin {margin}: give the largest loss still accepted as a fraction, e.g. 0.02 for 2 points"
         )
-    return stats.noninferiority_test(primary, margin)
+    return stats.noninferiority_test(primary, margin) if margin else None
 
 
 def _notes(
     old: Mapping[str, list[EvalResult]],
     new: Mapping[str, list[EvalResult]],
     pairs: Sequence[Pair],
-    clustered: bool,
+    names: Iterable[str],
 ) -> Iterable[str]:
+    n = plural(len(pairs), "example")
     if not pairs:
         yield "No examples: nothing can be said."
     lost, gained = len(old.keys() - new.keys()), len(new.keys() - old.keys())
     if lost or gained:
         yield (
-            f"Only the {plural(len(pairs), 'example')} both models answered are compared: "
+            f"Only the {n} both models answered are compared: "
             f"{lost} stand only in the base results and {gained} only in the fine-tuned ones."
         )
     if any(len(side[one.example_id]) > 1 for one in pairs for side in (old, new)):
         yield "Several samples an example were averaged first; right means right in more than half of them."
-    if clustered:
+    if any(side.cluster is not None for one in pairs for side in (one.base, one.fine_tuned)):
         sources = plural(len({one.cluster for one in pairs}), "shared source")
         yield f"Standard errors allow for {sources}."
+    for name in names:
+        if unknown := sum(one.diff(name) is None for one in pairs):
+            yield f"{name.replace('_', ' ')} is undefined for {count(unknown)} of {n}, which count nowhere in it."
 
 
 def _minus(new: float | None, old: float | None) -> float | None:
@@ -648,22 +623,19 @@ def compare_files(
     )
     new = _aligned(old, new)
     lower = {*old.lower_is_better, *new.lower_is_better} & {*old.scores, *new.scores}
-    compared = compare_models(
-        old.results,
-        new.results,
-        primary_metric=_decides(old, new, metric),
-        lower_is_better=lower,
-        metric_margin=margin,
-        alpha=alpha,
+    primary, how = _decides(old, new, metric), {"metric_margin": margin, "alpha": alpha}
+    found = compare_models(
+        old.results, new.results, primary_metric=primary, lower_is_better=lower, **how
     )
     names = told_apart(old, new, [log.model or log.path.name for log in (old, new)])
-    ids = [[row.example_id for row in log.rows] for log in (old, new)]
-    unmatched = (*old.only_here(ids[1]), *new.only_here(ids[0]))
+    models = {"base": names[0], "fine_tuned": names[1]}
+    unmatched = [
+        *old.only_here(row.example_id for row in new.rows),
+        *new.only_here(row.example_id for row in old.rows),
+    ]
     told = [str(old), str(new), *old.notes, *new.notes, *unmatched]
-    notes = (*compared.notes, *(f"{one}." for one in told))
-    return replace(
-        compared, declared=Declared(models={"base": names[0], "fine_tuned": names[1]}), notes=notes
-    )
+    notes = (*found.notes, *(f"{one}." for one in told))
+    return replace(found, declared=Declared(models=models), notes=notes)
 
 
 def _aligned(old: Log, new: Log) -> Log:

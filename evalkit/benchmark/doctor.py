@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
 from rapidfuzz.distance import Indel
 from rapidfuzz.process import cdist
 
@@ -149,37 +148,31 @@ def examine(
     """
     cut = {"slice_fields": tuple(slice_fields), "cluster_field": cluster_field, "limit": limit}
     test_set = dataset.read_examples(path, strict=False, **cut)
-    rows = test_set.examples
-    findings = [
-        Finding(kind="unusable", lines=(one.line,), problem=one) for one in test_set.problems
-    ]
-    findings += [*_open_ended(rows), *_repeated(rows), *_near(rows, memory)]
+    rows, unusable = test_set.examples, test_set.problems
+    findings = [Finding(kind="unusable", lines=(one.line,), problem=one) for one in unusable]
+    if lines := tuple(one.line for one in rows if not one.expects):
+        findings.append(Finding(kind="nothing expected", lines=lines, n=len(lines), of=len(rows)))
+    findings += [*_repeated(rows), *_near(rows, memory)]
     if train:
         findings += _leaks(rows, dataset.read_examples(train, strict=False).examples)
     values = {name: [row.slices.get(name) for row in rows] for name in slice_fields}
-    findings += [*_without_value(rows, values), *_too_many(values)]
     cut_by = {k for k, seen in values.items() if len({*seen} - {None}) <= stats.MOST_VALUES}
     told = ((name, value) for one in rows for name, value in one.slices.items())
     slices = Counter(f"{name} = {value}" for name, value in told if name in cut_by)
-    findings += [*_thin(slices), *_size(len(rows))]
-    n = sum(one.expects for one in rows)
+    findings += _of_slices(rows, values, slices)
+    if not FEW <= len(rows) <= MANY:
+        findings.append(Finding(kind="size", about="rows", n=len(rows)))
+    n, parts = sum(one.expects for one in rows), (0.1, 0.2, 0.3)
     return Checkup(
         path=str(path),
         n=len(rows),
         findings=tuple(findings),
-        detectable={
-            part: stats.detectable_difference(n, part) if n else None for part in (0.1, 0.2, 0.3)
-        },
+        detectable={part: stats.detectable_difference(n, part) if n else None for part in parts},
         slices=dict(slices),
         train=str(train) if train else None,
         n_sources=len({one.cluster for one in rows}) if cluster_field else None,
         candidates=None if slice_fields else (*hints(Path(path)).slices,),
     )
-
-
-def _open_ended(rows: Sequence[Example]) -> Iterator[Finding]:
-    if lines := tuple(one.line for one in rows if not one.expects):
-        yield Finding(kind="nothing expected", lines=lines, n=len(lines), of=len(rows))
 
 
 def _repeated(rows: Iterable[Example]) -> Iterator[Finding]:
@@ -211,7 +204,10 @@ def _near(rows: Sequence[Example], memory: Path | None) -> Iterator[Finding]:
 
 
 def _leaks(rows: Sequence[Example], training: Sequence[Example]) -> Iterator[Finding]:
-    shared = _instructions([*rows, *training])
+    # system prompts that several rows share are the set's template, not a row's own
+    asked = (one for row in (*rows, *training) for one in row.messages)
+    told = (conversation_text([one]) for one in asked if one.get("role") in talk.INSTRUCTIONS)
+    shared = {text for text, n in Counter(told).items() if n > 1}
     own = [_grams(one, shared) for one in rows]
     spread = Counter(gram for one in own for gram in one)
     limit = max(3, COMMON * len(rows))
@@ -231,32 +227,22 @@ def _leaks(rows: Sequence[Example], training: Sequence[Example]) -> Iterator[Fin
             yield Finding(kind="leak (8-gram)", lines=(one.line,), n=n_known, of=len(rare))
 
 
-def _without_value(
-    rows: Sequence[Example], values: Mapping[str, Sequence[str | None]]
+def _of_slices(
+    rows: Sequence[Example],
+    values: Mapping[str, Sequence[str | None]],
+    slices: Mapping[str, int],
 ) -> Iterator[Finding]:
     for name in values:
         if lines := tuple(one.line for one in rows if name not in one.slices):
             yield Finding(kind="no slice value", lines=lines, about=name, n=len(lines))
-
-
-def _too_many(values: Mapping[str, Sequence[str | None]]) -> Iterator[Finding]:
-    """Ids and texts taken for slice fields: each value would be a slice of its own."""
     for name, seen in values.items():
         known = [one for one in dict.fromkeys(seen) if one is not None]
-        if len(known) > stats.MOST_VALUES:
+        if len(known) > stats.MOST_VALUES:  # ids or texts: each would be a slice of its own
             n, some = len(known), tuple(known[:3])
             yield Finding(kind="too many slices", about=name, n=n, of=len(seen), examples=some)
-
-
-def _thin(slices: Mapping[str, int]) -> Iterator[Finding]:
     for name, n in slices.items():
         if n < FEW_IN_SLICE:
             yield Finding(kind="thin slice", about=name, n=n)
-
-
-def _size(n: int) -> Iterator[Finding]:
-    if not FEW <= n <= MANY:
-        yield Finding(kind="size", about="rows", n=n)
 
 
 def _prompt(one: Example) -> str:
@@ -268,12 +254,6 @@ def _prompt(one: Example) -> str:
 def _whole(messages: Messages) -> str:
     """The whole conversation, and what is attached by its hash: another image is another prompt."""
     return "\n".join([conversation_text(messages), *attachments(messages)])
-
-
-def _instructions(rows: Iterable[Example]) -> set[str]:
-    """System prompts that several rows share: they are the set's template, not a row's own."""
-    told = (one for row in rows for one in row.messages if one.get("role") in talk.INSTRUCTIONS)
-    return {text for text, n in Counter(conversation_text([one]) for one in told).items() if n > 1}
 
 
 def _level(text: str) -> str:
@@ -318,42 +298,35 @@ def hints(path: Path) -> Hints:
     slices, clusters = dict[str, Mapping[str, int]](), dict[str, int]()
     for name in usable:
         seen = Counter(row.slices[name] for row in rows if name in row.slices)
+        shared = sum(n for n in seen.values() if n > 1)
         if any(value.startswith(("{", "[")) for value in seen):  # a list or an object, no kind
             continue
         if _is_kind(seen):
             slices[name] = dict(seen.most_common())
-        elif _is_source(seen, len(rows)):
+        # a cluster field needs every row, and a fifth of them or more share theirs with another
+        elif len(seen) > 1 and seen.total() == len(rows) and shared >= len(rows) / 5:
             clusters[name] = len(seen)
     answers = [row.expected.strip() for row in rows if row.expects]
-    checker, n_labels = _labels(answers)
+    labels, checker = Counter(answers), ""
+    short = all(len(one) <= _LONGEST_LABEL and "\n" not in one for one in labels)
+    if answers and all(map(_is_json, answers)):
+        checker = SCHEMA
+    elif answers and all(map(icd10cm_format, answers)):
+        checker = ICD
+    elif short and _is_kind(labels):
+        checker = f"regex:{'|'.join(map(re.escape, sorted(labels)))}"
     calls = all(tool_call(one, "") is not None for one in answers)
-    expects = "nothing" if not answers else "calls" if calls else "text"
     return Hints(
-        slices=slices, clusters=clusters, checker=checker, n_labels=n_labels, expects=expects
+        slices=slices,
+        clusters=clusters,
+        checker=checker,
+        n_labels=len(labels) if checker.startswith("regex:") else 0,
+        expects="nothing" if not answers else "calls" if calls else "text",
     )
 
 
 def _is_kind(seen: Counter[str]) -> bool:
     return 2 <= len(seen) <= MOST_SLICES and seen.total() >= LEAST_ROWS * len(seen)
-
-
-def _is_source(seen: Counter[str], n_rows: int) -> bool:
-    """Every row has it (a cluster field needs that), and a fifth of the rows or more share theirs with another."""
-    shared = sum(n for n in seen.values() if n > 1)
-    return len(seen) > 1 and seen.total() == n_rows and shared >= n_rows / 5
-
-
-def _labels(answers: Sequence[str]) -> tuple[str, int]:
-    """A checker that every expected answer passes, and how many labels there are."""
-    if answers and all(map(_is_json, answers)):
-        return SCHEMA, 0
-    if answers and all(map(icd10cm_format, answers)):
-        return ICD, 0
-    seen = Counter(answers)
-    short = all(len(one) <= _LONGEST_LABEL and "\n" not in one for one in seen)
-    if short and _is_kind(seen):
-        return f"regex:{'|'.join(map(re.escape, sorted(seen)))}", len(seen)
-    return "", 0
 
 
 def _is_json(text: str) -> bool:
@@ -392,73 +365,48 @@ def groups_of(texts: Sequence[str], alike: float, *, memory: Path | None = None)
         if known and known.key == key:
             return known
     order = sorted(range(len(texts)), key=lambda place: (len(texts[place]), texts[place]))
-    found = _found([texts[place] for place in order], alike)
-    groups = (tuple(sorted(order[place] for place in group)) for group in found.groups)
-    near = Near(groups=tuple(groups), n_left_out=found.n_left_out, key=key)
+    ordered = [texts[place] for place in order]
+    sizes = np.array([len(text) for text in ordered], dtype=float)
+    reach = np.searchsorted(sizes, sizes * alike / (2 - alike))  # the shortest that can be alike
+    behind = np.cumsum(np.append(0.0, sizes))
+    cells = sizes * (behind[:-1] - behind[reach]) + PAIR_CELLS * (np.arange(len(sizes)) - reach)
+    compared = _all_compared if cells.sum() <= MOST_CELLS else _some_compared
+    labels, n_left_out = compared(ordered, sizes, alike)
+    groups: dict[int, list[int]] = defaultdict(list)
+    for place, label in zip(order, labels, strict=True):
+        groups[label].append(place)
+    found = tuple(tuple(sorted(group)) for group in groups.values() if len(group) > 1)
+    near = Near(groups=found, n_left_out=n_left_out, key=key)
     with suppress(DataError):  # a read-only folder: the findings are made again next time
         if memory:
             write_whole(memory, to_line(asdict(near)))
     return near
 
 
-def run_hashes(values: ArrayLike, size: int) -> np.ndarray:
-    """64-bit hashes of all runs of `size` values in a row; one of all values when there are fewer."""
-    values = np.asarray(values, dtype=np.uint64)
-    size = max(1, min(size, len(values)))
-    total = np.zeros(max(0, len(values) - size + 1), dtype=np.uint64)
-    for place in range(size):
-        total = total * _FACTOR + values[place : len(values) - size + 1 + place]
-    total ^= total >> np.uint64(29)
-    total *= _MIX
-    return total ^ (total >> np.uint64(32))
-
-
-def _found(texts: Sequence[str], alike: float) -> Near:
-    """For texts sorted by length."""
-    sizes = np.array([len(text) for text in texts], dtype=float)
-    reach = np.searchsorted(sizes, sizes * alike / (2 - alike))  # the shortest that can be alike
-    behind = np.cumsum(np.append(0.0, sizes))
-    cells = sizes * (behind[:-1] - behind[reach]) + PAIR_CELLS * (np.arange(len(sizes)) - reach)
-    if cells.sum() <= MOST_CELLS:
-        return Near(groups=_all_compared(texts, sizes, alike))
-    return _some_compared(texts, sizes, _meetings(texts), alike)
-
-
 def _all_compared(
     texts: Sequence[str], sizes: np.ndarray, alike: float, chunk: int = 256
-) -> tuple[tuple[int, ...], ...]:
-    """Every text with every one of similar length."""
+) -> tuple[list[int], int]:
+    """A label a text, the same within a group: every text, sorted by length, with every one of similar length."""
     labels = np.arange(len(texts))
     for start in range(0, len(texts), chunk):
         queries = texts[start : start + chunk]
         longest = len(queries[-1]) * (2 - alike) / alike
-        stop = int(np.searchsorted(sizes, longest, side="right"))
-        near = cdist(
-            queries, texts[start:stop], scorer=Indel.normalized_similarity, score_cutoff=alike
-        )
+        others = texts[start : int(np.searchsorted(sizes, longest, side="right"))]
+        near = cdist(queries, others, scorer=Indel.normalized_similarity, score_cutoff=alike)
         for row in near > 0:
-            joined = np.unique(labels[start:stop][row])
+            joined = np.unique(labels[start : start + len(others)][row])
             labels[np.isin(labels, joined)] = joined[0]
-    return _grouped(labels.tolist())
+    return labels.tolist(), 0
 
 
-def _some_compared(
-    texts: Sequence[str], sizes: np.ndarray, pairs: Sequence[tuple[int, int]], alike: float
-) -> Near:
-    """The pairs that may be alike, the most promising ones first.
+def _some_compared(texts: Sequence[str], sizes: np.ndarray, alike: float) -> tuple[list[int], int]:
+    """A label a text, and how many pairs were left out: those that may be alike, the most promising ones first.
 
     Each text is compared with its best match whatever it costs, with others until `MOST_CELLS` are spent.
     """
-    parents, left, n_left_out, met = list(range(len(texts))), MOST_CELLS, 0, set()
-
-    def root(place: int) -> int:
-        while parents[place] != place:
-            parents[place] = place = parents[parents[place]]
-        return place
-
-    for one, other in pairs:
-        first, second = root(one), root(other)
-        if first == second or sizes[one] < sizes[other] * alike / (2 - alike):
+    labels, left, n_left_out, met = np.arange(len(texts)), MOST_CELLS, 0, set[int]()
+    for one, other in _meetings(texts):
+        if labels[one] == labels[other] or sizes[one] < sizes[other] * alike / (2 - alike):
             continue
         if left < 0 and one in met and other in met:
             n_left_out += 1
@@ -467,12 +415,15 @@ def _some_compared(
         same = common_start(texts[one], texts[other])
         left -= (sizes[one] - same) * (sizes[other] - same) + LONE_PAIR_CELLS
         if Indel.normalized_similarity(texts[one], texts[other], score_cutoff=alike):
-            parents[second] = first
-    return Near(groups=_grouped([root(place) for place in parents]), n_left_out=n_left_out)
+            labels[labels == labels[other]] = labels[one]
+    return labels.tolist(), n_left_out
 
 
 def _meetings(texts: Sequence[str]) -> list[tuple[int, int]]:
-    """Pairs of places that share enough of their runs, the shorter text first, those that share most in front."""
+    """Pairs of places that share enough of their runs, the shorter text first, those that share most in front.
+
+    The share of classes in which two texts keep the same hash estimates their runs in common.
+    """
     n = len(texts)
     kept = np.array([_smallest(text) for text in texts], dtype=np.uint64).reshape(-1, N_CLASSES)
     tagged = (kept ^ (np.arange(N_CLASSES, dtype=np.uint64) * _FACTOR)).ravel()
@@ -485,30 +436,28 @@ def _meetings(texts: Sequence[str]) -> list[tuple[int, int]]:
         same = hashes[:-step] == hashes[step:]
         met.append(places[:-step][same] * n + places[step:][same])
     one, other = np.divmod(np.unique(np.concatenate(met)), n)
-    parts = [slice(at, at + 65536) for at in range(0, len(one), 65536)]
-    alike = [_shared(kept[one[part]], kept[other[part]]) for part in parts]
-    shared = np.concatenate([np.zeros(0), *alike])
+    shares = [np.zeros(0)]
+    for at in range(0, len(one), 65536):
+        first, second = (kept[side[at : at + 65536]] for side in (one, other))
+        filled = (first != _NONE) | (second != _NONE)
+        shares.append(((first == second) & filled).sum(axis=1) / filled.sum(axis=1))
+    shared = np.concatenate(shares)
     order = np.argsort(-shared, kind="stable")
     order = order[shared[order] >= LEAST_SHARED]
     return np.column_stack([one, other])[order].tolist()
 
 
 def _smallest(text: str) -> np.ndarray:
-    """The smallest hash of the text's runs in each class; `_NONE` where there is none."""
-    hashes = run_hashes(np.frombuffer(text.encode("utf-32-le", "replace"), dtype=np.uint32), RUN)
+    """The smallest 64-bit hash of the text's runs in each class; `_NONE` where there is none. A shorter text is one run."""
+    chars = np.frombuffer(text.encode("utf-32-le", "replace"), np.uint32).astype(np.uint64)
+    size = max(1, min(RUN, len(chars)))
+    n = max(0, len(chars) - size + 1)
+    total = np.zeros(n, dtype=np.uint64)
+    for place in range(size):
+        total = total * _FACTOR + chars[place : n + place]
+    total ^= total >> np.uint64(29)
+    total *= _MIX
+    hashes = total ^ (total >> np.uint64(32))
     kept = np.full(N_CLASSES, _NONE)
     np.minimum.at(kept, (hashes >> np.uint64(58)).astype(np.intp), hashes)
     return kept
-
-
-def _shared(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Share of classes in which two texts keep the same hash: an estimate of their runs in common."""
-    filled = (one != _NONE) | (other != _NONE)
-    return ((one == other) & filled).sum(axis=1) / filled.sum(axis=1)
-
-
-def _grouped(labels: Sequence[int]) -> tuple[tuple[int, ...], ...]:
-    groups: dict[int, list[int]] = defaultdict(list)
-    for place, label in enumerate(labels):
-        groups[label].append(place)
-    return tuple(tuple(group) for group in groups.values() if len(group) > 1)

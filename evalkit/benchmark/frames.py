@@ -32,6 +32,8 @@ _TRUE_OR_FALSE = ("exact_match", "format", "format_correct")
 _ANSWER = {*_NEEDED, *_FACTS, *_OURS}
 _SIDES = ("answer_base", "answer_fine_tuned", "outcome_base", "outcome_fine_tuned")
 _EXAMPLE = {"example_id", "status", "slice", "cluster", "input", "messages", "expected", *_SIDES}
+_ASKED = ("example_id", "status", "input", "expected", "base", "fine_tuned", "similarity_drop")
+_TOLD = ("base_outcome", "fine_tuned_outcome", "slices", "asked_again")
 _Columns = dict[str, object]
 
 
@@ -85,8 +87,8 @@ def examples_frame(pairs: Sequence[Pair], names: Iterable[str], *, field: str = 
     for side, made in sides.items():
         columns[f"answer_{side}"] = _texts(one.predicted for one in made)
     for side, made in sides.items():
-        outcomes = [one.outcome for one in made]
-        columns[f"outcome_{side}"] = pd.Categorical(outcomes, categories=OUTCOMES)
+        outcomes = pd.Categorical([one.outcome for one in made], categories=OUTCOMES)
+        columns[f"outcome_{side}"] = outcomes
     columns["cluster"] = _category(one.cluster for one in pairs)
     columns["messages"] = pd.Series([[dict(m) for m in p.base.prompt] for p in pairs], dtype=object)
     return pd.DataFrame(columns)
@@ -192,22 +194,18 @@ def results_of(frame: pd.DataFrame, side: str) -> list[EvalResult]:
 
 
 def _check_scores(frame: pd.DataFrame, scores: Iterable[str], side: str) -> None:
-    for name in scores:
-        values = frame[name].astype(float)
-        wrong = frame.loc[(values < 0) | (values > 1), ["example_id", name]]
-        for who, value in wrong.itertuples(index=False):
-            raise DataError(
-                f"{side} frame: column {name!r} holds {value:g} for example {str(who)!r}; a score is "
-                "a number from 0 to 1: drop the column, or give it as text to cut by it"
-            )
-    for name in {*_TRUE_OR_FALSE} & set(frame.columns):
+    """A score is a number from 0 to 1; what is true or false is nothing between."""
+    for name in (*scores, *({*_TRUE_OR_FALSE} & set(frame.columns))):
+        needs, right = "a number from 0 to 1 (or a text, to cut by it)", range(0)
+        if name in _TRUE_OR_FALSE:
+            needs, right = "true or false, of several samples one row each", (0, 1)
         for who, value in frame[["example_id", name]].dropna().itertuples(index=False):
             is_number = isinstance(value, Real | np.bool_)
-            if not is_number or value not in (0, 1):
+            given = float(value) if is_number else np.nan
+            if not 0 <= given <= 1 or (right and given not in right):
                 said = f"{value:g}" if is_number else visible(repr(value)[:40])
                 raise DataError(
-                    f"{side} frame: column {name!r} holds {said} for example {str(who)!r}; need true or false, "
-                    "of several samples one row each"
+                    f"{side} frame: column {name!r} holds {said} for example {str(who)!r}; need {needs}"
                 )
 
 
@@ -243,7 +241,7 @@ def example_record(pair: Pair, *, asked_again: str = "not re-asked") -> JsonObje
         "similarity_drop": None if diff is None else -diff,
         "base_outcome": base.outcome,
         "fine_tuned_outcome": tuned.outcome,
-        "slices": dict(base.slices),
+        "slices": {name: str(value) for name, value in base.slices.items()},
         "asked_again": asked_again,
     }
 
@@ -258,25 +256,10 @@ def write_examples(
     table, lines = folder / f"{name}.csv", folder / f"{name}.jsonl"
     lines.write_bytes(b"".join(to_line(one) + b"\n" for one in records))
     with table.open("w", encoding="utf-8-sig", newline="") as file:
-        writer = csv.DictWriter(file, _COLUMNS, extrasaction="ignore")
+        writer = csv.DictWriter(file, (*_ASKED, *_TOLD), extrasaction="ignore")
         writer.writeheader()
         writer.writerows({k: _for_people(one) for k, one in row.items()} for row in records)
     return table, lines
-
-
-_COLUMNS = (  # of a record, but for `messages`
-    "example_id",
-    "status",
-    "input",
-    "expected",
-    "base",
-    "fine_tuned",
-    "similarity_drop",
-    "base_outcome",
-    "fine_tuned_outcome",
-    "slices",
-    "asked_again",
-)
 
 
 def _for_people(value: object) -> object:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -59,30 +59,16 @@ class ModelNoise:
         """Of these, right once and wrong once."""
         return self.flip_rate.successes
 
-    def changes(self) -> Mapping[str, RateInterval]:
-        """How often it changed, by kind of change."""
-        same = self.recording_rate
-        others = stats.rate_interval(same.n - same.successes, same.n, alpha=same.alpha)
-        rates = {"other words": self.text_rate, "right or wrong": self.flip_rate}
-        return {**rates, "not as recorded": others}
-
     def to_dict(self) -> JsonObject:
         """Plain values for the evidence file."""
-        return {
-            "n": self.n,
-            "n_other_words": self.text_rate.successes,
-            "n_changed": self.n_changed,
-            "flip_rate": self.flip_rate.to_dict(),
-            "text_rate": self.text_rate.to_dict(),
-            "recording_rate": self.recording_rate.to_dict(),
-        }
+        rates = ("flip_rate", "text_rate", "recording_rate")
+        told = {"n_other_words": self.text_rate.successes, "n_changed": self.n_changed}
+        return {"n": self.n, **told, **{name: getattr(self, name).to_dict() for name in rates}}
 
     def __str__(self) -> str:
-        # flips: nothing where no answer can be right or wrong
-        words, flips, same = (
-            share(one.successes, one.n)
-            for one in (self.text_rate, self.flip_rate, self.recording_rate)
-        )
+        rates = (self.text_rate, self.flip_rate, self.recording_rate)
+        words, flips, same = (share(one.successes, one.n) for one in rates)
+        # nothing flips where no answer can be right or wrong
         flipped = f"{flips} changed between right and wrong, " if self.flip_rate.n else ""
         return f"{flipped}{words} changed a word, {same} equal the recording"
 
@@ -117,7 +103,10 @@ class NoiseFloor(Brief):
         """
         rows = []
         for role, one in self.by_model.items():
-            for change, rate in one.changes().items():
+            same = one.recording_rate
+            others = stats.rate_interval(same.n - same.successes, same.n, alpha=same.alpha)
+            rates = {"other words": one.text_rate, "right or wrong": one.flip_rate}
+            for change, rate in (rates | {"not as recorded": others}).items():
                 counts = {"n": rate.n, "n_changed": rate.successes, "rate": rate.estimate}
                 limits = {"ci_low": rate.ci_low, "ci_high": rate.ci_high}
                 rows.append({"model": role, "change": change, **counts, **limits})
@@ -136,13 +125,9 @@ class NoiseFloor(Brief):
 
     def to_dict(self) -> JsonObject:
         """Plain values for the evidence file."""
-        return {
-            "n": self.n,
-            "by_model": {role: one.to_dict() for role, one in self.by_model.items()},
-            "marks": dict(self.marks),
-            "n_gone": self.n_gone,
-            "notes": [*self.notes],
-        }
+        models = {role: one.to_dict() for role, one in self.by_model.items()}
+        told = {"marks": dict(self.marks), "n_gone": self.n_gone, "notes": [*self.notes]}
+        return {"n": self.n, "by_model": models, **told}
 
     def __str__(self) -> str:
         if not self.n:
@@ -162,17 +147,23 @@ def noise_floor(
         drawn: Ids of the seeded draw; regressed examples asked besides do not enter the rates, they were chosen for
             having changed.
     """
-    drawn = set(drawn)
-    recorded = {
-        "base": {one.example_id: one.base.predicted for one in comparison.pairs},
-        "fine-tuned": {one.example_id: one.fine_tuned.predicted for one in comparison.pairs},
-    }
+    drawn, metric = set(drawn), comparison.status_metric
     both = {role: _answered_twice(two) for role, two in passes.items()}
     marks, n_gone = _marks(comparison, both)
     by_model = {}
     for role, found in both.items():
+        side = role.replace("-", "_")
+        recorded = {one.example_id: getattr(one, side).predicted for one in comparison.pairs}
         twice = {name: two for name, two in found.items() if name in drawn}
-        by_model[role] = _model_noise(twice, recorded[role], comparison.status_metric)
+        values = [[metrics.value(one, metric) for one in two] for two in twice.values()]
+        turned = [(a > 0.5) != (b > 0.5) for a, b in values if a is not None and b is not None]
+        n_other = sum(a.predicted != b.predicted for a, b in twice.values())
+        n_same = sum(a.predicted == recorded.get(name) for name, (a, _) in twice.items())
+        by_model[role] = ModelNoise(
+            text_rate=stats.rate_interval(n_other, len(twice)),
+            flip_rate=stats.rate_interval(sum(turned), len(turned)),
+            recording_rate=stats.rate_interval(n_same, len(twice)),
+        )
     return NoiseFloor(by_model=by_model, marks=marks, n_gone=n_gone)
 
 
@@ -189,7 +180,6 @@ def ask_twice(
     *,
     n: int,
     seed: int = 0,
-    n_regressed: int | None = None,
     now: datetime | None = None,
 ) -> NoiseFloor:
     """Asks both models twice: a seeded draw and the regressed examples, into journals of their own in `folder`.
@@ -200,17 +190,20 @@ def ask_twice(
         folder: The run's folder.
         n: Examples to draw; 0 asks nothing.
         seed: Seed of the draw.
-        n_regressed: At most so many regressed examples are asked besides; `n` by default.
         now: Time in the journals' names.
 
     Returns:
         With no endpoint in the environment, or one that cannot be used: nothing measured, and a note that says why.
     """
-    if not n or not can_ask():
-        why = "No endpoint is named in the environment." if n else "reask_n is 0."
-        return _unmeasured(comparison, why)
-    drawn = draw(comparison.pairs, n, seed=seed)
-    regressed = draw(comparison.regressed, n if n_regressed is None else n_regressed, seed=seed)
+    why = "" if n else "reask_n is 0."
+    if n and not can_ask():
+        why = "No endpoint is named in the environment."
+    unmeasured = NoiseFloor(marks=_marks(comparison, {})[0], notes=(why,))
+    if why:
+        return unmeasured
+    drawn, regressed = (
+        draw(some, n, seed=seed) for some in (comparison.pairs, comparison.regressed)
+    )
     place = folder / f"noise-{now or datetime.now(UTC):%Y%m%dT%H%M%S}"
     rows = _write_rows(benchmark, {*drawn, *regressed}, place / "rows.jsonl")
     asked = {}
@@ -218,24 +211,18 @@ def ask_twice(
         for number in (1, 2):
             for role in evaluation.ROLES:
                 path = place / f"{role.replace('_', '-')}-{number}.jsonl"
-                about = {"noise pass": number}
-                how = {"samples": 1, "progress": False, "about": about}
+                how = {"samples": 1, "progress": False, "about": {"noise pass": number}}
                 asked[role, number] = benchmark.ask(role, path, rows, **how)
-    except ModelError as why:
-        return _unmeasured(comparison, redacted(str(why)))
+    except ModelError as fault:
+        return replace(unmeasured, notes=(redacted(str(fault)),))
     passes = {r.replace("_", "-"): (asked[r, 1], asked[r, 2]) for r in evaluation.ROLES}
     return noise_floor(comparison, passes, drawn)
 
 
-def _unmeasured(comparison: Comparison, why: str) -> NoiseFloor:
-    return NoiseFloor(marks=_marks(comparison, {})[0], notes=(why,))
-
-
 def _write_rows(benchmark: Benchmark, ids: set[str], path: Path) -> Path:
     """The rows of the test file with these ids, each with its id written down, so that a content hash stays the same."""
-    lines = {
-        one.line: one.example_id for one in benchmark.test_set.examples if one.example_id in ids
-    }
+    asked = (one for one in benchmark.test_set.examples if one.example_id in ids)
+    lines = {one.line: one.example_id for one in asked}
     path.parent.mkdir(parents=True, exist_ok=True)
     with benchmark.path.open("rb") as old, path.open("wb") as new:
         # as bytes: only a newline ends a line, as in the dataset
@@ -254,34 +241,17 @@ def _answered_twice(passes: Passes) -> _Twice:
     return {name: (one, second[name]) for name, one in first.items() if name in second}
 
 
-def _model_noise(twice: _Twice, recorded: Mapping[str, str], metric: str) -> ModelNoise:
-    n, both = len(twice), list(twice.values())
-    n_other = sum(a.predicted != b.predicted for a, b in both)
-    known = [two for two in both if all(metrics.value(one, metric) is not None for one in two)]
-    n_changed = sum(_right(a, metric) != _right(b, metric) for a, b in known)
-    n_same = sum(a.predicted == recorded.get(name) for name, (a, _) in twice.items())
-    return ModelNoise(
-        text_rate=stats.rate_interval(n_other, n),
-        flip_rate=stats.rate_interval(n_changed, len(known)),
-        recording_rate=stats.rate_interval(n_same, n),
-    )
-
-
 def _marks(comparison: Comparison, both: Mapping[str, _Twice]) -> tuple[dict[str, Mark], int]:
-    marks: dict[str, Mark] = {}
-    n_gone, metric = 0, comparison.status_metric
+    marks, n_gone = dict[str, Mark](), 0
     for name in (one.example_id for one in comparison.regressed):
         asked = [found[name] for found in both.values() if name in found]
-        if len(asked) < 2:
-            marks[name] = "not re-asked"
-            continue
-        (base, again), (tuned, tuned_again) = (
-            (_right(a, metric), _right(b, metric)) for a, b in asked
-        )
-        marks[name] = "stable" if base == again and tuned == tuned_again else "flips"
-        n_gone += marks[name] == "stable" and not (base and not tuned)
+        marks[name] = "not re-asked"
+        if len(asked) == 2:
+            base, tuned = ([_right(one, comparison) for one in two] for two in asked)
+            marks[name] = "stable" if len({*base}) == len({*tuned}) == 1 else "flips"
+            n_gone += marks[name] == "stable" and not (base[0] and not tuned[0])
     return marks, n_gone
 
 
-def _right(result: EvalResult, metric: str) -> bool:
-    return (metrics.value(result, metric) or 0) > 0.5
+def _right(result: EvalResult, comparison: Comparison) -> bool:
+    return (metrics.value(result, comparison.status_metric) or 0) > 0.5

@@ -6,6 +6,7 @@ The finder looks first and tests afterwards: which combination of traits holds t
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -159,14 +160,14 @@ class SliceRow:
         if self.value == NO_VALUE or settled:
             return None
         margin, test, power = self.margin or 0.0, self.test, self.wanted_chance
-        prices = []
-        if margin:
-            prices.append(
-                stats.examples_to_settle(test, margin=margin, alpha=test.alpha, power=power)
-            )
-        if not margin or self.gain < 0:
-            prices.append(stats.examples_to_settle(test, alpha=self._first_level, power=power))
-        return min(filter(None, prices), default=None)
+        # against the margin, and where a difference is to be shown by Holm's first step
+        asked = [(margin, test.alpha)] if margin else []
+        asked += [(0.0, self._first_level)] if not margin or self.gain < 0 else []
+        settle = (
+            stats.examples_to_settle(test, margin=limit, alpha=level, power=power)
+            for limit, level in asked
+        )
+        return min(filter(None, settle), default=None)
 
     def to_dict(self) -> JsonObject:
         """Plain values for the evidence file."""
@@ -206,10 +207,10 @@ class SliceTable(Brief):
     @property
     def most_lost(self) -> SliceTable | None:
         """Of the other metrics the one with the largest shown loss, the first when none is shown; None without others."""
-        return min(self.others, key=SliceTable._lost, default=None)
-
-    def _lost(self) -> float:
-        return min((row.gain for row in self.worse), default=0.0)
+        lost = {
+            one.metric: min((row.gain for row in one.worse), default=0.0) for one in self.others
+        }
+        return min(self.others, key=lambda one: lost[one.metric], default=None)
 
     def to_frame(self) -> pd.DataFrame:
         """One row a slice of this metric, in the order of the table.
@@ -244,12 +245,11 @@ def own_slice(comparison: Comparison, values: pd.Series) -> Comparison:
             "index must hold the ids: frame.set_index('example_id')[...]"
         )
     given = values.set_axis(ids).dropna().map(str).to_dict()
-
-    def cut(pair: Pair) -> Pair:
-        slices = {name: given[pair.example_id]} if pair.example_id in given else {}
-        return replace(pair, base=replace(pair.base, slices=slices))
-
-    return replace(comparison, pairs=tuple(map(cut, comparison.pairs)))
+    pairs = []
+    for one in comparison.pairs:
+        slices = {name: given[one.example_id]} if one.example_id in given else {}
+        pairs.append(replace(one, base=replace(one.base, slices=slices)))
+    return replace(comparison, pairs=tuple(pairs))
 
 
 def slice_table(
@@ -293,29 +293,29 @@ def slice_table(
         adjusted = dict(zip(tests, stats.adjust(exact), strict=True))
         n_tested = sum(one is not None for one in exact)
         for metric in metrics:
-            rows = tuple(
-                SliceRow(
+            rows = []
+            for name, group in groups.items():
+                test = tests[metric, name]
+                row = SliceRow(
                     slice=label(*name),
                     field=name[0],
                     value=name[1],
                     base_rate=mean([one.base_values[metric] for one in group]),
                     fine_tuned_rate=mean([one.fine_tuned_values[metric] for one in group]),
-                    test=tests[metric, name],
+                    test=test,
                     p_adjusted=adjusted[metric, name],
-                    beyond_margin=is_beyond(tests[metric, name], group, metric),
+                    beyond_margin=is_beyond(test, group, metric),
                     wanted_chance=power,
                     question=comparison.question,
                     n_tested=n_tested,
                     margin=margin,
                 )
-                for name, group in groups.items()
-            )
-            yield SliceTable(metric=metric, rows=rows, margin=margin, folded=folded)
+                rows.append(row)
+            yield SliceTable(metric=metric, rows=tuple(rows), margin=margin, folded=folded)
 
-    (first,), rest = tables([comparison.primary_metric]), ()
-    if others:
-        rest = tables([name for name in comparison.tests if name != comparison.primary_metric])
-    return replace(first, others=tuple(rest))
+    (first,) = tables([comparison.primary_metric])
+    rest = [name for name in comparison.tests if name != comparison.primary_metric]
+    return replace(first, others=tuple(tables(rest if others else [])))
 
 
 def _best_end(test: Result) -> float:
@@ -329,9 +329,9 @@ def _groups(
     """Pairs by (field, value), fields in the order given, the most frequent value first; too many values are folded."""
     groups: dict[tuple[str, str], list[Pair]] = {}
     for name, values in shown.items():
-        mine: dict[tuple[str, str], list[Pair]] = {}
+        mine: dict[tuple[str, str], list[Pair]] = defaultdict(list)
         for one in pairs:
-            mine.setdefault((name, values[value_of(one, name)]), []).append(one)
+            mine[name, values[value_of(one, name)]].append(one)
         groups |= sorted(mine.items(), key=lambda item: (-len(item[1]), item[0]))
     return groups
 
@@ -385,16 +385,10 @@ class Segment:
 
     def to_dict(self) -> JsonObject:
         """Plain values for the evidence file."""
-        return {
-            "traits": [*self.traits],
-            "n": self.n,
-            "n_fixed": self.n_fixed,
-            "n_regressed": self.n_regressed,
-            "estimate": self.estimate,
-            "ci_low": self.test.ci_low,
-            "ci_high": self.test.ci_high,
-            "p_adjusted": self.p_adjusted,
-        }
+        names = ("n", "n_fixed", "n_regressed", "estimate", "p_adjusted")
+        told = {name: getattr(self, name) for name in names}
+        limits = {"ci_low": self.test.ci_low, "ci_high": self.test.ci_high}
+        return {"traits": [*self.traits], **told, **limits}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -415,20 +409,17 @@ class Found(Brief):
         Columns: `where`: text, its traits; `n`, `n_fixed`, `n_regressed`: Int64; `share_of_regressed` (of all regressions),
         `estimate` (fine-tuned minus base inside it), `ci_low`, `ci_high`, `p_adjusted` (over everything looked at): Float64.
         """
-        rows = [
-            one.to_dict() | {"where": one.where, "share_of_regressed": one.share_of_regressed}
-            for one in self.segments
-        ]
+        rows = []
+        for one in self.segments:
+            more = {"where": one.where, "share_of_regressed": one.share_of_regressed}
+            rows.append(one.to_dict() | more)
         return typed(rows, _FOUND)
 
     def to_dict(self) -> JsonObject:
         """Plain values for the evidence file."""
-        return {
-            "label": self.label,
-            "n_looked_at": self.n_looked_at,
-            "min_support": self.min_support,
-            "segments": [one.to_dict() for one in self.segments],
-        }
+        names = ("label", "n_looked_at", "min_support")
+        told = {name: getattr(self, name) for name in names}
+        return {**told, "segments": [one.to_dict() for one in self.segments]}
 
 
 def find_slices(
@@ -512,7 +503,15 @@ def _traits(
     masks |= _thirds("messages", [len(one.base.prompt) for one in pairs])
     attached = _flags(map(attachments, own))
     masks |= {"input with an attachment": attached, "input without an attachment": ~attached}
-    masks |= {name: _flags(map(_predicate(name, rule), pairs)) for name, rule in predicates.items()}
+    for name, rule in predicates.items():
+        try:
+            pattern = rule if callable(rule) else re.compile(rule)
+        except re.error as why:
+            told = f"predicate {name!r}: {rule!r} is no regular expression ({why})"
+            raise DesignError(told) from why
+        masks[name] = _flags(
+            pattern(one) if callable(pattern) else _found(pattern, one) for one in pairs
+        )
     return {name: mask for name, mask in masks.items() if not mask.all()}
 
 
@@ -530,20 +529,10 @@ def _thirds(name: str, values: Sequence[int]) -> dict[str, np.ndarray]:
     return {**parts, f"{low} < {name} ≤ {high}": middle} if middle.any() else parts
 
 
-def _predicate(name: str, rule: Predicate | str) -> Predicate:
-    if callable(rule):
-        return rule
-    try:
-        pattern = re.compile(rule)
-    except re.error as why:
-        raise DesignError(f"predicate {name!r}: {rule!r} is no regular expression ({why})") from why
-    return lambda pair: any(pattern.search(text) for text in _searched(pair))
-
-
-def _searched(pair: Pair) -> Iterator[str]:
-    """Each message by itself, so that ^ and $ mean its ends, and the whole."""
-    yield from (spoken_text([message]) for message in pair.base.prompt)
-    yield conversation_text(pair.base.prompt)
+def _found(pattern: re.Pattern[str], pair: Pair) -> bool:
+    """In a message by itself, so that ^ and $ mean its ends, or in the whole."""
+    texts = [spoken_text([message]) for message in pair.base.prompt]
+    return any(map(pattern.search, [*texts, conversation_text(pair.base.prompt)]))
 
 
 def _candidates(

@@ -11,23 +11,12 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from random import Random
 from types import MappingProxyType
-from typing import Literal, TypedDict, overload
+from typing import Literal, overload
 
-from evalkit import ledger, wording
+from evalkit import files, ledger, wording
 from evalkit.conversation import Messages, conversation_text, without_instructions
 from evalkit.errors import DataError, DesignError
-from evalkit.files import (
-    JsonObject,
-    Record,
-    alone,
-    as_record,
-    from_json,
-    read_json,
-    read_text,
-    to_json,
-    utc,
-    write_whole,
-)
+from evalkit.files import JsonObject, Record
 from evalkit.records import Brief, EvalResult, answers_hash
 from evalkit.study import checked_name
 
@@ -166,9 +155,8 @@ class Batch(Brief, Sequence[Pair]):
         A batch made from results alone names no test set. Rounds of earlier versions are bound to all that the journals held.
         """
         answers = {answers_seal(bound_to), answers_seal(bound_to, of="_journal")}
-        made_of, asked = self.bound_to.get("test_set"), bound_to.get("test_set")
-        same_test = made_of == asked or not made_of or not asked
-        return self.bound_to.get("answers") in answers and same_test
+        tests = {one["test_set"] for one in (self.bound_to, bound_to) if one.get("test_set")}
+        return self.bound_to.get("answers") in answers and len(tests) < 2
 
     def save(self, folder: str | Path) -> Path:
         """Writes batch.json and key.json (readable by its owner only) into a new round's folder.
@@ -182,7 +170,7 @@ class Batch(Brief, Sequence[Pair]):
                 "only a batch fresh from prepare_human_eval_batch can be saved; this one was read from a file"
             )
         (folder / "votes").mkdir(parents=True, exist_ok=True)
-        with alone(folder):  # else two runs leave the batch of one and the key of the other
+        with files.alone(folder):  # else two runs leave the batch of one and the key of the other
             if (folder / "batch.json").exists():
                 raise DesignError(f"{folder}: holds a batch already; name a new round")
             shown = {name: value for name, value in asdict(self).items() if name != "key"}
@@ -190,8 +178,8 @@ class Batch(Brief, Sequence[Pair]):
             sealed = {folder / "key.json": sha256(key), folder / "batch.json": sha256(text)}
             about = {"round": folder.name, "simulated": self.simulated}
             with ledger.sealing(study_folder(folder), "round drawn", about, sealed):
-                write_whole(folder / "key.json", key, mode=0o600)
-                return write_whole(folder / "batch.json", text)
+                files.write_whole(folder / "key.json", key, mode=0o600)
+                return files.write_whole(folder / "batch.json", text)
 
 
 def prepare_human_eval_batch(
@@ -250,10 +238,17 @@ def prepare_human_eval_batch(
     again, repeat_of = _again(pairs, repeat_share, shown)
     gold_ids = _item_ids(len(gold), shown)
     better = dict(zip(gold_ids, _balanced(len(gold), sealed), strict=True))
+    known = []
+    for item_id, one in zip(gold_ids, gold, strict=True):
+        a, b = _on_sides(one["better"], one["worse"], better[item_id])
+        who, asked_of = one["id"], one["input"]
+        pair = Pair(item_id=item_id, example_id=who, input=asked_of, response_a=a, response_b=b)
+        known.append(pair)
     orders = {rater: _order([*items, *gold_ids], repeat_of, shown) for rater in raters}
     sides |= {item_id: OTHER[sides[one]] for item_id, one in repeat_of.items()}
     swapped = {rater: _swaps(items, sides, repeat_of, gold_ids, sealed) for rater in raters}
-    bound = dict(bound_to) or hashes_of(base_results, ft_results)
+    hashes = {"base": answers_hash(base_results), "fine_tuned": answers_hash(ft_results)}
+    bound = dict(bound_to) or hashes
     key = Key(
         seed=seed,
         fine_tuned_side=sides,
@@ -265,7 +260,7 @@ def prepare_human_eval_batch(
     batch = Batch(
         items=tuple(pairs),
         repeats=tuple(again),
-        gold=tuple(_gold_pair(*one) for one in zip(gold_ids, better.values(), gold, strict=True)),
+        gold=tuple(known),
         identical=identical,
         left_out=left_out,
         raters=tuple(raters),
@@ -277,7 +272,7 @@ def prepare_human_eval_batch(
         study=study,
         round=round,
         simulated=simulated,
-        created_at=utc(),
+        created_at=files.utc(),
         bound_to={"test_set": bound.get("test_set", ""), "answers": answers_seal(bound)},
         key_sha256=sha256(key.to_bytes()),
         key=key,
@@ -325,11 +320,6 @@ def n_differing(base: Sequence[EvalResult], fine_tuned: Sequence[EvalResult]) ->
     return sum(one.predicted != other.predicted for one, other in matched(base, fine_tuned)[0])
 
 
-def hashes_of(base: Iterable[EvalResult], fine_tuned: Iterable[EvalResult]) -> dict[str, str]:
-    """Hashes of both models' answers, from the results alone: which file of tests they came from is not known."""
-    return {"base": answers_hash(base), "fine_tuned": answers_hash(fine_tuned)}
-
-
 def answers_seal(bound_to: Mapping[str, str], of: str = "") -> str:
     """One hash over both models' answers that does not say which is which."""
     return sha256(f"{bound_to.get(f'base{of}')} {bound_to.get(f'fine_tuned{of}')}".encode())
@@ -348,42 +338,28 @@ def read_batch(folder: Path) -> Batch:
     """
     path = folder / "batch.json"
     batch = read_sealed(path, "evalkit-batch", Batch)
-    raters, known = set(batch.raters), set(batch.pairs)
-    odd = [who for who, ids in batch.orders.items() if sorted(ids) != sorted(known)]
-    odd += [who for who, ids in batch.swapped.items() if not set(ids) <= known]
-    if set(batch.orders) != raters or set(batch.swapped) != raters:
-        said = "its raters are not those it has orders for"
-    elif len(known) < len(batch.items) + len(batch.repeats) + len(batch.gold):
-        said = "an item stands in it twice"
-    elif odd:
-        said = f"rater {odd[0]!r} is shown other pairs than it holds"
-    else:
-        return batch
-    raise DataError(f"{path}: {said}; {RESTORE}")
+    known, raters = set(batch.pairs), set(batch.raters)
+    fits = raters == set(batch.orders) == set(batch.swapped)
+    fits &= len(known) == len(batch.items) + len(batch.repeats) + len(batch.gold)
+    fits &= all(sorted(ids) == sorted(known) for ids in batch.orders.values())
+    if not fits or any(set(ids) - known for ids in batch.swapped.values()):
+        said = "its pairs, and its raters with what each is shown, do not fit each other"
+        raise DataError(f"{path}: {said}; {RESTORE}")
+    return batch
 
 
-def read_key(folder: Path, sealed_with: str) -> Key:
+def read_key(folder: Path, batch: Batch) -> Key:
     """The key of a round's folder, when its hash is the one the batch carries.
 
     Raises:
         DataError: It is missing, unreadable, or not the key this batch was sealed with.
     """
     path = folder / "key.json"
-    if not path.exists():
-        raise DataError(
-            f"{path}: no such file; bring it from the machine that drew the round, as git ignores it until it is added"
-        )
-    key, found = read_sealed(path, "evalkit-key", Key), sha256(path.read_bytes())
-    if found != sealed_with:
-        raise DataError(
-            f"{path}: sha256 is {found[:12]}..., the batch was sealed with {sealed_with[:12]}...; restore the key"
-        )
+    key = read_sealed(path, "evalkit-key", Key)
+    decodes = {*key.fine_tuned_side, *key.gold} == set(batch.pairs)
+    if not decodes or sha256(path.read_bytes()) != batch.key_sha256:
+        raise DataError(f"{path}: not the key that the batch was sealed with; restore both")
     return key
-
-
-class _Head(TypedDict):
-    kind: str
-    version: int
 
 
 def read_sealed(path: Path, kind: str, shape: type[Record]) -> Record:
@@ -393,22 +369,24 @@ def read_sealed(path: Path, kind: str, shape: type[Record]) -> Record:
         DataError: It is missing, half, of another kind or version, or a value is not what it should be.
     """
     if not path.exists():
-        raise DataError(f"{path}: no such file; prepare the round first (notebook 03_rate)")
-    found = read_json(path, said="not readable", remedy=RESTORE)
-    said = f"{path}: not readable"
-    head = as_record(found, _Head, said, RESTORE)
-    if (head["kind"], head["version"]) != (kind, VERSION):
         raise DataError(
-            f"{path}: holds {head['kind']} version {head['version']}; need {kind} version {VERSION}"
+            f"{path}: no such file; prepare the round first (notebook 03_rate), or bring the file from the machine that drew "
+            "the round: git ignores a key until it is added"
         )
-    if strange := sorted(found.keys() - {*head, *shape.__annotations__}):
+    found = wording.whole(files.read_json(path, said="not readable", remedy=RESTORE))
+    said = f"{path}: not readable"
+    content = files.as_record(found, JsonObject, said, RESTORE)
+    held = f"{content.pop('kind', None)} version {content.pop('version', None)}"
+    if held != (needed := f"{kind} version {VERSION}"):
+        raise DataError(f"{path}: holds {held}; need {needed}; {RESTORE}")
+    if strange := sorted(content.keys() - shape.__annotations__.keys()):
         raise DataError(f"{said} (an unknown {strange[0]!r} stands in it); {RESTORE}")
-    return as_record(found, shape, said, RESTORE)
+    return files.as_record(content, shape, said, RESTORE)
 
 
 def _as_json(kind: str, values: JsonObject) -> bytes:
     try:
-        return to_json({"kind": kind, "version": VERSION, **values})
+        return files.to_json({"kind": kind, "version": VERSION, **values})
     except (TypeError, ValueError) as why:
         raise DataError(
             f"{kind}: cannot be written ({why}); need texts as inputs, answers and slices"
@@ -432,7 +410,7 @@ def read_rubric(path: Path | None) -> JsonObject:
     if path is None:
         return {}
     remedy = "write it as plain text, or leave rubric_file empty"
-    text = read_text(path, said="cannot read the rubric", remedy=remedy).strip()
+    text = files.read_text(path, said="cannot read the rubric", remedy=remedy).strip()
     first, _, rest = text.partition("\n")
     said: JsonObject = {"rubric": text}
     if first.startswith("#"):
@@ -456,7 +434,7 @@ def read_gold(path: Path) -> list[dict[str, str]]:
     for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
         if line.strip():
             try:
-                pair = from_json(line)
+                pair = files.from_json(line)
                 pairs.append({name: str(pair[name]) for name in ("id", "input", "better", "worse")})
             except (ValueError, KeyError, TypeError) as why:
                 raise DataError(
@@ -469,16 +447,12 @@ def read_gold(path: Path) -> list[dict[str, str]]:
 
 
 def _check(sample_size: int, repeat_share: float, raters: Sequence[str]) -> None:
-    if isinstance(raters, str):
-        raise DesignError(f"raters {raters!r}: give a list of codes, not one text")
     if sample_size < 1 or sample_size % 1:
         raise DesignError(f"sample_size {sample_size}: give a whole number of pairs, at least 1")
     if not 0 <= repeat_share <= 0.5:
         raise DesignError(f"repeat_share {repeat_share}: give a share from 0 to 0.5")
-    if not raters or len(set(raters)) < len(raters):
-        raise DesignError(
-            f"raters {', '.join(raters) or '(none)'}: name at least one code, each once"
-        )
+    if isinstance(raters, str) or not raters or len(set(raters)) < len(raters):
+        raise DesignError(f"raters {raters!r}: give a list of codes, at least one, each once")
     for rater in raters:
         checked_name(rater, what="rater")
 
@@ -575,15 +549,15 @@ def _pair(item_id: str, side: Side, base: EvalResult, fine_tuned: EvalResult) ->
     known = base.messages or fine_tuned.messages
     differ = bool(base.messages and fine_tuned.messages) and base.messages != fine_tuned.messages
     messages = [dict(one) for one in (without_instructions(known) if differ else known)]
-    a, b = on_sides(fine_tuned.predicted, base.predicted, side)
+    a, b = _on_sides(fine_tuned.predicted, base.predicted, side)
     return Pair(
         item_id=item_id,
         example_id=str(base.example_id),
         input=conversation_text(messages or base.prompt),
-        response_a=a,
-        response_b=b,
         slices=dict(base.slices),
         messages=messages,
+        response_a=a,
+        response_b=b,
     )
 
 
@@ -598,13 +572,6 @@ def _again(pairs: Sequence[Pair], share: float, rng: Random) -> tuple[list[Pair]
     return again, dict(zip(ids, (one.item_id for one in first), strict=True))
 
 
-def _gold_pair(item_id: str, side: Side, given: Mapping[str, str]) -> Pair:
-    a, b = on_sides(given["better"], given["worse"], side)
-    return Pair(
-        item_id=item_id, example_id=given["id"], input=given["input"], response_a=a, response_b=b
-    )
-
-
-def on_sides(first: str, other: str, side: Side) -> tuple[str, str]:
+def _on_sides(first: str, other: str, side: Side) -> tuple[str, str]:
     """Both answers, the first one where its side is a."""
     return (first, other) if side == "a" else (other, first)

@@ -198,9 +198,9 @@ class Preference(Brief):
                 _counted(self.by_rater[one.rater], asdict(one) | {"flags": "; ".join(one.flags)})
                 for one in self.raters
             ]
-            return ratings.typed(pd.DataFrame(rows), _RATER)
+            return ratings.typed(rows, _RATER)
         rows = [_counted(one.result, asdict(one) | {"shown": one.shown}) for one in self.slices]
-        return ratings.typed(pd.DataFrame(rows), _SLICE)
+        return ratings.typed(rows, _SLICE)
 
 
 def _counted(result: stats.WinRate, more: JsonObject) -> JsonObject:

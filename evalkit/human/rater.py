@@ -31,7 +31,7 @@ from evalkit import wording
 from evalkit.conversation import conversation_css, structure
 from evalkit.errors import DataError, DesignError, EvalkitError
 from evalkit.files import JsonObject, as_record, read_json, to_json, utc, write_new, write_whole
-from evalkit.human.batch import Pair, Side, on_sides, sha256
+from evalkit.human.batch import Pair, Side, sha256
 from evalkit.human.round import CHOICES, Choice, Round, Vote, locked_before, round_folder
 from evalkit.study import Study
 
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from IPython.display import HTML
 
 LONGEST_NOTE = 2000
+EMPTY = "(empty answer)"
 NOISE = 0.08  # spread of a simulated rater's impression of one answer, on a scale from 0 to 1
 LEFT_LEAN = 0.02  # raters like what stands on the left a little better
 JUST_NOTICED = 0.06
@@ -73,6 +74,10 @@ class Session:
 
     Each vote names the pair it is for, so that a late or doubled press is refused instead of hitting the next pair.
     All state is in the vote file: a new session goes on where the last one stopped, with the same sides.
+
+    Attributes:
+        current: The pair to rate, None when all are done.
+        notice: What the page tells besides the pair.
     """
 
     def __init__(self, round_: Round, rater: str) -> None:
@@ -86,20 +91,13 @@ class Session:
         self._pairs = round_.batch.pairs
         self._guard = RLock()  # JupyterLab calls from threads of its own
         self._rev = 0
-        done = len(self._file.standing())
-        self.notice = (
-            f"Welcome back. {wording.plural(done, 'rating')} saved; you go on where you stopped."
-            if done
-            else ""
-        )
+        self.notice = ""
+        if done := len(self._file.standing()):
+            saved = wording.plural(done, "rating")
+            self.notice = f"Welcome back. {saved} saved; you go on where you stopped."
         if self._file.repaired:
             self.notice += " The last line of your file was unfinished and was removed; please rate that pair again."
-        self._current = self._next()
-
-    @property
-    def current(self) -> str | None:
-        """The pair to rate, None when all are done."""
-        return self._current
+        self.current = self._next()
 
     def vote(
         self,
@@ -127,7 +125,7 @@ class Session:
         """
         batch = self.round.batch
         with self._guard:
-            if item_id != self._current:
+            if item_id != self.current:
                 raise DesignError("that pair is no longer on the screen; nothing was stored")
             if choice not in CHOICES:
                 raise DesignError(f"choice {choice!r}: use {', '.join(CHOICES)}")
@@ -140,19 +138,15 @@ class Session:
                 choice=choice,
                 left=self._left(item_id),
                 seconds=round(max(0.0, float(seconds)), 3),
-                at=_now(),
+                at=utc(unit="microseconds"),
                 reasons=tuple(reasons),
                 note=wording.cleaned(note)[0][:LONGEST_NOTE],
                 via=via,
                 simulated=batch.simulated,
             )
-            replaced = self._file.append(vote)
-            self.notice = (
-                "This pair was also rated on another page of yours; the later rating counts."
-                if replaced
-                else ""
-            )
-            self._current = self._next()
+            also = "This pair was also rated on another page of yours; the later rating counts."
+            self.notice = also if self._file.append(vote) else ""
+            self.current = self._next()
 
     def undo(self) -> None:
         """Takes the last vote back and shows its pair again.
@@ -162,11 +156,9 @@ class Session:
             DataError: The undo could not be stored.
         """
         with self._guard:
-            undone = self._file.undo(_now())
-            self.notice = (
-                "Your last rating was taken back." if undone else "There is nothing to take back."
-            )
-            self._current = undone.item_id if undone else self._next()
+            undone = self._file.undo(utc(unit="microseconds"))
+            self.notice = f"{'Your last rating' if undone else 'Nothing'} was taken back."
+            self.current = undone.item_id if undone else self._next()
 
     def view(self) -> JsonObject:
         """What the page shows: plain values, cleaned text, nothing that tells whose answer is whose."""
@@ -174,7 +166,7 @@ class Session:
             self._rev += 1
             done = len(self._file.standing())
             batch, closed = self.round.batch, self.round.locked
-            pair = self._pairs[self._current] if self._current and not closed else None
+            pair = self._pairs[self.current] if self.current and not closed else None
             return {
                 "rev": self._rev,
                 "state": "closed" if closed else "rating" if pair else "done",
@@ -190,9 +182,12 @@ class Session:
             }
 
     def _shown(self, pair: Pair) -> Mapping[str, str]:
-        left, right = on_sides(pair.response_a, pair.response_b, self._left(pair.item_id))
-        shown = {"input": pair.input, "left": left, "right": right}
-        return {"id": pair.item_id} | {name: _text(text) for name, text in shown.items()}
+        left, right = pair.response_a, pair.response_b
+        if self._left(pair.item_id) == "b":
+            left, right = right, left
+        texts = {"input": pair.input, "left": left, "right": right}
+        shown = {name: wording.visible(wording.cleaned(text)[0]) for name, text in texts.items()}
+        return {"id": pair.item_id} | {name: text or EMPTY for name, text in shown.items()}
 
     def _left(self, item_id: str) -> Side:
         return "b" if item_id in self.round.batch.swapped[self.rater] else "a"
@@ -200,14 +195,6 @@ class Session:
     def _next(self) -> str | None:
         standing, order = self._file.standing(), self.round.batch.orders[self.rater]
         return next((item_id for item_id in order if item_id not in standing), None)
-
-
-def _text(text: str) -> str:
-    return wording.visible(wording.cleaned(text)[0]) or "(empty answer)"
-
-
-def _now() -> str:
-    return utc(unit="microseconds")
 
 
 class Rater(anywidget.AnyWidget):
@@ -268,14 +255,10 @@ def inline_rater(round_: Round, rater: str = "") -> Rater:
     Raises:
         DesignError: The code is missing or not on the list.
     """
-    raters = round_.batch.raters
+    first, *others = round_.batch.raters
     if round_.batch.simulated:
-        return Rater(Session(round_.practice_copy(), raters[0]), banner=PRACTICE)
-    if not rater and len(raters) > 1:
-        raise DesignError(
-            f"set the parameter rater to your code, one of the {len(raters)} on this round's list"
-        )
-    return Rater(Session(round_, rater or next(iter(raters))))
+        return Rater(Session(round_.practice_copy(), first), banner=PRACTICE)
+    return Rater(Session(round_, rater if rater or others else first))
 
 
 # ---- the page served on this machine
@@ -294,18 +277,28 @@ def serve(study: str, port: int = 8866, *, rating_round: str = "", root: Path | 
         DataError: The study or the round is not there.
         DesignError: The round is closed, or the port is taken.
     """
-    home = Study.open(study, root=root)
-    round_ = _round_to_serve(home, rating_round or home.settings.rating_round)
+    home = Study.open(study, root=root, rating_round=rating_round or None)
+    folder = round_folder(home, home.settings.rating_round)
+    simulated = sorted(folder.parent.glob(f"{folder.name}-simulated-*"))
+    is_practice = simulated and not folder.exists()
+    round_ = Round.open(simulated[-1]).practice_copy() if is_practice else _prepared(home)
     if round_.locked:
         raise DesignError(
             f"{round_.folder}: this round is closed; name a new rating_round to go on"
         )
-    _check_port(port)
+    with socket.socket() as trial:
+        # as the server does: a port just left is free
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind(("127.0.0.1", port))
+        except (OSError, OverflowError) as why:
+            told = f"port {port} cannot be used ({why}); name another with --port"
+            raise DesignError(told) from why
     token = round_token(round_)
-    with tempfile.TemporaryDirectory(prefix="evalkit-rate-") as folder:
-        _furnish(Path(folder), token, port)
+    with tempfile.TemporaryDirectory(prefix="evalkit-rate-") as served:
+        _furnish(Path(served), token, port)
         print(page_of_links(round_, token, port), flush=True)  # noqa: T201 - what the command is for
-        return _serve(Path(folder), round_)
+        return _serve(Path(served), round_)
 
 
 def close(
@@ -323,8 +316,7 @@ def close(
         DataError: The study or the round is not there, or the key is not the sealed one.
         DesignError: Nobody has voted yet, or somebody has not finished.
     """
-    home = Study.open(study, root=root)
-    round_ = _prepared(home, rating_round or home.settings.rating_round)
+    round_ = _prepared(Study.open(study, root=root, rating_round=rating_round or None))
     already = round_.locked
     record = round_.lock(unfinished=unfinished)
     round_.key()  # also of a round that was closed before: what is told below is checked now
@@ -335,40 +327,20 @@ def close(
     closed_at = f"{wording.minute(record['locked_at'])} UTC"
     state = f"was closed already, {closed_at}" if already else "is closed now, for good"
     whole = "everybody had finished" if record["complete"] else "NOT everybody had finished"
-    before = locked_before(record)
-    first = f"Rating round {round_.folder.name} {state}; {whole}.{before} Sealed with the batch and the key:"
+    sealing = f"{whole}.{locked_before(record)} Sealed with the batch and the key:"
+    first = f"Rating round {round_.folder.name} {state}; {sealing}"
     return "\n".join([first, *sealed, f"The key opens now. Next: evalkit run {study}"])
 
 
-def _round_to_serve(study: Study, name: str) -> Round:
-    folder = round_folder(study, name)
-    simulated = sorted(folder.parent.glob(f"{folder.name}-simulated-*"))
-    if simulated and not folder.exists():
-        return Round.open(simulated[-1]).practice_copy()
-    return _prepared(study, name)
-
-
-def _prepared(study: Study, name: str) -> Round:
+def _prepared(study: Study) -> Round:
+    name = study.settings.rating_round
     folder = round_folder(study, name)
     if not (folder / "batch.json").exists():
-        other = "" if name == study.settings.rating_round else f" -p rating_round={name}"
         raise DataError(
             f"{folder}: no such round; name its raters in study.yaml, and prepare the round first: "
-            f"evalkit run {study.name} --only 03{other}"
+            f"evalkit run {study.name} --only 03 -p rating_round={name}"
         )
     return Round.open(folder)
-
-
-def _check_port(port: int) -> None:
-    with socket.socket() as trial:
-        # as the server does: a port just left is free
-        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            trial.bind(("127.0.0.1", port))
-        except (OSError, OverflowError) as why:
-            raise DesignError(
-                f"port {port} cannot be used ({why}); name another with --port"
-            ) from why
 
 
 def links(round_: Round) -> Mapping[str, str]:
@@ -393,14 +365,9 @@ def page_of_links(round_: Round, token: str, port: int) -> str:
         f"  {rater}: http://127.0.0.1:{port}/?token={token}&rater={code}"
         for code, rater in links(round_).items()
     ]
-    what = (
-        "Practice, nothing counts"
-        if round_.batch.simulated
-        else f"Rating round {round_.folder.name}"
-    )
-    pairs = wording.plural(len(round_.batch), "pair")
-    again = len(round_.batch.repeats)
-    pairs += f", {again} of them shown twice" if again else ""
+    batch = round_.batch
+    what = "Practice, nothing counts" if batch.simulated else f"Rating round {round_.folder.name}"
+    pairs = f"{wording.plural(len(batch), 'pair')}, {len(batch.repeats)} of them shown twice"
     return "\n".join([f"{what}: {pairs}. One link a rater:", *lines, "Stop with Ctrl+C."])
 
 
@@ -427,10 +394,8 @@ def _furnish(folder: Path, token: str, port: int) -> None:
     spec = {"name": "python3", "display_name": "Python 3", "language": "python"}
     metadata = {"kernelspec": spec, "title": "Blind rating"}
     notebook = v4.new_notebook(cells=[cell], metadata=metadata, nbformat_minor=5)
-    (folder / "rate.ipynb").write_text(json.dumps(notebook), encoding="utf-8")
-    write_whole(
-        folder / "voila.json", json.dumps(_server_settings(token, port)).encode(), mode=0o600
-    )
+    write_whole(folder / "rate.ipynb", to_json(notebook))
+    write_whole(folder / "voila.json", to_json(_server_settings(token, port)), mode=0o600)
 
 
 def _server_settings(token: str, port: int) -> JsonObject:
@@ -469,7 +434,7 @@ def _serve(folder: Path, round_: Round) -> int:
         [sys.executable, "-m", "voila", "rate.ipynb"], cwd=folder, env=environment
     )
     # else a terminated command would leave its server behind
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return server.wait()
     except KeyboardInterrupt:
@@ -477,10 +442,6 @@ def _serve(folder: Path, round_: Round) -> int:
     finally:
         server.terminate()
         server.wait()
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
 
 
 def __getattr__(name: str) -> type:
@@ -548,12 +509,17 @@ def simulate_votes(round_: Round, expected: Mapping[str, str], *, seed: int = 0)
 
 
 def _finish(session: Session, expected: Mapping[str, str], rng: Random) -> None:
+    from rapidfuzz.distance import Indel
+
     batch = session.round.batch
     while session.current:
         shown = session.view()["item"]
         aim = expected.get(batch.pairs[session.current].example_id, "")
-        left = _impression(shown["left"], aim, rng) + LEFT_LEAN
-        right = _impression(shown["right"], aim, rng)
+        left, right = (
+            Indel.normalized_similarity(shown[side], aim) + rng.gauss(0, NOISE)
+            for side in ("left", "right")
+        )
+        left += LEFT_LEAN
         choice: Choice = "both_bad" if max(left, right) < POOR else "tie"
         if abs(left - right) > JUST_NOTICED:
             choice = "left" if left > right else "right"
@@ -561,9 +527,3 @@ def _finish(session: Session, expected: Mapping[str, str], rng: Random) -> None:
         reasons = rng.sample(batch.reasons, 1) if gives_one else []
         seconds = 2 + rng.lognormvariate(2, 0.5)
         session.vote(session.current, choice, seconds=seconds, reasons=reasons, via="simulated")
-
-
-def _impression(answer: str, aim: str, rng: Random) -> float:
-    from rapidfuzz.distance import Indel
-
-    return Indel.normalized_similarity(answer, aim) + rng.gauss(0, NOISE)

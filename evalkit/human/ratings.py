@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -12,7 +12,7 @@ from msgspec import structs
 
 from evalkit import stats
 from evalkit.human.batch import Key, Pair
-from evalkit.human.round import CHOICES, Progress, Round, Vote
+from evalkit.human.round import CHOICES, Round, Vote
 from evalkit.records import RatedPair
 
 Label = Literal["fine_tuned", "base", "tie", "both_bad"]
@@ -40,7 +40,7 @@ _VOTE: Columns = {
     "simulated": "boolean",
 }
 _PAIR = ("item_id", "example_id", "input", "response_a", "response_b")
-_PROGRESS: Columns = {
+PROGRESS: Columns = {
     "rater": "string",
     "done": "Int64",
     "total": "Int64",
@@ -260,20 +260,15 @@ def votes_frame(votes: pd.DataFrame) -> pd.DataFrame:
     return _with_slices(typed(joined, _VOTE), votes["slices"])
 
 
-def progress_frame(found: Iterable[Progress]) -> pd.DataFrame:
-    """One row a rater: rater, done and total (votes, repeats included), last_at (UTC)."""
-    return typed(pd.DataFrame([asdict(one) for one in found]), _PROGRESS)
-
-
 def pairs_frame(items: Sequence[Pair]) -> pd.DataFrame:
     """One row a pair as raters see it, blind: item_id, example_id, input, response_a, response_b; then the slice fields."""
-    frame = typed(pd.DataFrame(map(asdict, items)), dict.fromkeys(_PAIR, "string"))
+    frame = typed(items, dict.fromkeys(_PAIR, "string"))
     return _with_slices(frame, [one.slices for one in items])
 
 
-def typed(rows: pd.DataFrame, columns: Columns) -> pd.DataFrame:
+def typed(rows: pd.DataFrame | Sequence[object], columns: Columns) -> pd.DataFrame:
     """These columns of the rows, in this order, each of its type; a tuple stands for the categories."""
-    frame = rows.reindex(columns=list(columns))
+    frame = pd.DataFrame(rows).reindex(columns=list(columns))
     for name, kind in columns.items():
         if isinstance(kind, tuple):
             frame[name] = pd.Categorical(frame[name], kind)

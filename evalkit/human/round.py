@@ -265,7 +265,7 @@ class Round(Brief):
         if self.locked:
             return self.lock_record()
         self.check("batch.json")
-        self._sealed_key()
+        batches.read_key(self.folder, self.batch)
         self._refuse_strangers()
         with ExitStack() as stack:
             for rater in self.batch.raters:  # no vote can slip in between the hash and the lock
@@ -278,19 +278,9 @@ class Round(Brief):
         """What stood when the round was locked; the files it speaks of are checked by `key`.
 
         Raises:
-            DataError: It is not whole, or speaks of another key or other raters than the batch.
+            DataError: It is not whole.
         """
-        path = self.folder / LOCK
-        record = batches.read_sealed(path, "evalkit-lock", Lock)
-        if record["key_sha256"] != self.batch.key_sha256:
-            raise DataError(
-                f"{path}: sealed with another key than the batch carries; restore batch, key and lock from a copy"
-            )
-        if odd := sorted(set(self.batch.raters) ^ set(record["votes"])):
-            raise DataError(
-                f"{path}: the batch and the lock do not name the same raters ({', '.join(odd)}); restore both from a copy"
-            )
-        return record
+        return batches.read_sealed(self.folder / LOCK, "evalkit-lock", Lock)
 
     def key(self) -> Key:
         """The key, once the round is locked and every file of it is as it was sealed.
@@ -307,23 +297,22 @@ class Round(Brief):
                 f"{self.folder}: the round is still open; lock it first, the key opens only then"
             )
         self.check()
-        record = self.lock_record()
-        sealed = {f"votes/{rater}.jsonl": one["sha256"] for rater, one in record["votes"].items()}
-        sealed["batch.json"] = record["batch_sha256"]
-        if locks := self._locks():
-            sealed[LOCK] = locks[-1]["lock_sha256"]
-        changed = [name for name, sha256 in sealed.items() if self._sha256(name) != sha256]
-        if changed:
-            raise DataError(
-                f"{self.folder}: changed after the round was locked: {', '.join(changed)}; restore from a copy"
-            )
         self._refuse_strangers()
-        behind, votes = self._counted()
-        if (record["complete"], record["votes"]) != (not behind, votes):
+        (behind, votes), record, locks = self._counted(), self.lock_record(), self._locks()
+        raters, is_last = votes.keys() | record["votes"].keys(), True
+        if locks:
+            is_last = locks[-1]["lock_sha256"] == self._sha256(LOCK)
+        fits = {
+            "batch.json": record["batch_sha256"] == self._sha256("batch.json"),
+            "key.json": record["key_sha256"] == self.batch.key_sha256,
+            LOCK: is_last and record["complete"] is (not behind),
+            **{f"votes/{one}.jsonl": record["votes"].get(one) == votes.get(one) for one in raters},
+        }
+        if changed := sorted(name for name, is_same in fits.items() if not is_same):
             raise DataError(
-                f"{self.folder / LOCK}: counts other votes than there are; restore it from a copy"
+                f"{self.folder}: changed after the round was locked, or {LOCK} was: {', '.join(changed)}; restore from a copy"
             )
-        return self._sealed_key()
+        return batches.read_key(self.folder, self.batch)
 
     def check(self, only: str = "") -> None:
         """Refuses a round of which the study's ledger knows other files; without a ledger there is nothing to compare.
@@ -345,14 +334,6 @@ class Round(Brief):
         copy = Round.open(folder)
         weakref.finalize(copy, shutil.rmtree, folder, ignore_errors=True)
         return copy
-
-    def _sealed_key(self) -> Key:
-        key = batches.read_key(self.folder, self.batch.key_sha256)
-        if {*key.fine_tuned_side, *key.gold} != set(self.batch.pairs):
-            raise DataError(
-                f"{self.folder / 'key.json'}: does not decode every pair of the batch; restore batch and key from a copy"
-            )
-        return key
 
     def _counted(self) -> tuple[list[Progress], dict[str, Sealed]]:
         """Who has not finished, and each rater's number of votes with the hash of the file."""
@@ -497,7 +478,7 @@ class StudyRound(Brief):
 
         need_one_of(("rater", "pair"), "by", by)
         if by == "rater":
-            return ratings.progress_frame(self.progress())
+            return ratings.typed(self.progress(), ratings.PROGRESS)
         return ratings.pairs_frame(self.round.batch.items if self.round else ())
 
     def lock(self, *, unfinished: bool = False) -> Lock:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
+from functools import wraps
 from textwrap import fill
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ from evalkit.human.round import NOT_DRAWN, Otherwise, StudyRound, locked_before
 from evalkit.show import style, tables
 from evalkit.show.figure import picture
 from evalkit.show.lacking import in_words
-from evalkit.show.tables import Html, Row
+from evalkit.show.tables import Html
 from evalkit.show.tracks import Intervals
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ _STALE = (
     "The round was made from other answers or another test set: it says nothing for the current ones. "
     "Name another rating_round in study.yaml to have them rated."
 )
+_STALE_VOTES = "Not compared with the benchmark: the votes are on other answers"
 _SAID = {
     "fine_tuned": "Fine-tuned is better",
     "base": "Base is better",
@@ -164,11 +166,6 @@ def seal(found: Preference) -> Html:
     )
 
 
-def win_rate(found: Preference) -> Html:
-    """The win rate in every way it was counted, against an even split."""
-    return _figure(found, win_rates(found))
-
-
 def votes(found: Preference) -> Html:
     """First-time votes by label."""
     total = sum(found.labels.values())
@@ -176,17 +173,8 @@ def votes(found: Preference) -> Html:
         {"Said": _SAID[label], "Votes": n, "Share": wording.percent(n / total if total else None)}
         for label, n in found.labels.items()
     ]
-    return _table(found, "First-time votes, decoded", rows, numeric=["Share"])
-
-
-def sides(found: Preference) -> Html:
-    """What a place on the screen did."""
-    return _figure(found, side_rates(found))
-
-
-def agreement(found: Preference) -> Html:
-    """How far raters agree with each other and with themselves."""
-    return _figure(found, agreements(found))
+    caption = titled("First-time votes, decoded", found)
+    return tables.table(rows, caption=caption, numeric=["Share"])
 
 
 def raters(found: Preference) -> Html:
@@ -203,12 +191,7 @@ def raters(found: Preference) -> Html:
         for one in found.raters
     ]
     numeric = ["Fine-tuned wins", *_RATER_RATES, "Median seconds"]
-    return _table(found, raters_title(found), rows, numeric=numeric)
-
-
-def preference_slices(found: Preference) -> Html:
-    """The win rate within each slice."""
-    return _figure(found, slice_rates(found))
+    return tables.table(rows, caption=titled(raters_title(found), found), numeric=numeric)
 
 
 def reasons(found: Preference) -> Html:
@@ -235,8 +218,9 @@ def metric_agreement(found: Preference) -> Html:
         }
         for one in found.metrics
     ]
-    title = _not_compared(found) or "Agreement of each metric with people"
-    return _table(found, title, rows, numeric=["Same model", "Interval"])
+    title = _STALE_VOTES if found.stale else "Agreement of each metric with people"
+    numeric = ["Same model", "Interval"]
+    return tables.table(rows, caption=titled(title, found), numeric=numeric)
 
 
 def disagreements(found: Preference) -> Html:
@@ -254,25 +238,25 @@ def disagreements(found: Preference) -> Html:
         for one in found.disagreements
     ]
     said = "Pairs on which people and the metric prefer different answers"
-    return _table(found, _not_compared(found) or said, rows)
+    return tables.table(rows, caption=titled(_STALE_VOTES if found.stale else said, found))
 
 
 def titled(title: str, found: Preference) -> str:
     """A title for a figure of one's own: it says so when nothing may be shown yet, and when the raters are simulated."""
-    title = f"{title}: {NO_RESULT.lower()}" if found.withheld else title
+    title = f"{title.rstrip('.')}: {NO_RESULT.lower()}" if found.withheld else title
     return f"{title.rstrip('.')} (simulated)" if found.simulated else title
 
 
-def _table(
-    found: Preference, title: str, rows: Iterable[Row], *, numeric: Sequence[str] = ()
-) -> Html:
-    caption = f"{title.rstrip('.')} (simulated)" if found.simulated else title
-    return tables.table(rows, caption=caption, numeric=numeric)
+def _figure(of: Callable[[Preference], Intervals]) -> Callable[[Preference], Html]:
+    """What shows the figure that is made of a result."""
 
+    @wraps(of)
+    def shown(found: Preference) -> Html:
+        figure = of(found)
+        said = {"alt": figure.alt, "caption": figure.caption, "simulated": found.simulated}
+        return picture(figure.draw, **said)
 
-def _figure(found: Preference, figure: Intervals) -> Html:
-    said = {"alt": figure.alt, "caption": figure.caption, "simulated": found.simulated}
-    return picture(figure.draw, **said)
+    return shown
 
 
 @tables.answer.register(Preference)
@@ -351,12 +335,11 @@ def raters_title(found: Preference) -> str:
     """Which raters look careless, and what the result is without them."""
     names, without = [one.rater for one in found.raters if one.flags], found.without_flagged
     if not names:
-        none = "No rater looks careless by these checks" if found.raters else "No votes to check"
-        return _unless_withheld(found, none)
+        return "No rater looks careless by these checks" if found.raters else "No votes to check"
     rest = "Nobody is left without them"
     if without:
         rest = f"Without them: {wording.percent(without.estimate)}, {found.concluded(without)}"
-    return f"Looks careless: {wording.listed(names)}. Nothing was dropped. {rest}."
+    return f"Looks careless: {wording.listed(names)}. Nothing was dropped. {rest}"
 
 
 def flag_said(rater: RaterCheck, flag: Check) -> str:
@@ -429,15 +412,11 @@ def population(found: Preference) -> Html:
     )
 
 
-def _not_compared(found: Preference) -> str:
-    stale = "Not compared with the benchmark: the votes are on other answers"
-    return NO_RESULT if found.withheld else stale if found.stale else ""
-
-
 # ---- a result, drawn
 
 
-def win_rates(found: Preference) -> Intervals:
+@_figure
+def win_rate(found: Preference) -> Intervals:
     """The fine-tuned model's win rate against an even split, in every way it was counted."""
     rows = {
         "All pairs": found.win_rate,
@@ -454,14 +433,14 @@ def win_rates(found: Preference) -> Intervals:
         title=headline(found),
         rows=rows,
         axis="Share won by the fine-tuned answer, a tie counted half",
-        axis_narrow="Share won by the fine-tuned answer",
         caption=f"{found.win_rate.method}; {caption}",
         kinds={name: found.concluded(one) for name, one in rows.items() if one is not None},
         zone=least,
     )
 
 
-def side_rates(found: Preference) -> Intervals:
+@_figure
+def sides(found: Preference) -> Intervals:
     """What a place on the screen did: left chosen, and the fine-tuned model's wins on either side."""
     bias, favoured = found.position, {"better": "left", "worse": "right"}
     side = favoured.get(bias.verdict)
@@ -482,7 +461,8 @@ def side_rates(found: Preference) -> Intervals:
     )
 
 
-def agreements(found: Preference) -> Intervals:
+@_figure
+def agreement(found: Preference) -> Intervals:
     """How far raters agree with each other and with themselves."""
     result = found.agreement
     title = "No pair was rated by two people, so agreement is not known"
@@ -497,14 +477,14 @@ def agreements(found: Preference) -> Intervals:
             "With themselves, on repeats": found.self_agreement,
         },
         axis="Agreement; 0% is chance for the first row, 100% is perfect",
-        axis_narrow="0% is chance for the first row",
         caption="Krippendorff's alpha on decoded labels, bootstrap over pairs; Wilson interval for repeats.",
         low=min(0.0, result.ci_low or 0.0),
         even=None,
     )
 
 
-def slice_rates(found: Preference) -> Intervals:
+@_figure
+def preference_slices(found: Preference) -> Intervals:
     """The win rate within each slice; hollow unless shown after Holm."""
     shown = [one for one in found.slices if one.shown]
     names = [f"{one.slice} ({wording.percent(one.result.estimate)})" for one in shown]

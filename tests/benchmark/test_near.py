@@ -56,8 +56,12 @@ def indexed(texts, alike):
     order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
     ordered = [texts[place] for place in order]
     sizes = near.np.array([float(len(one)) for one in ordered])
-    found = near._some_compared(ordered, sizes, near._meetings(ordered), alike)
-    return {frozenset(order[place] for place in group) for group in found.groups}
+    labels, _ = near._some_compared(ordered, sizes, alike)
+    groups = (
+        frozenset(order[place] for place, one in enumerate(labels) if one == label)
+        for label in labels
+    )
+    return {group for group in groups if len(group) > 1}
 
 
 MADE = {

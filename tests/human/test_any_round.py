@@ -52,8 +52,8 @@ def cells():
 def test_every_headline_is_a_sentence_in_every_state_of_a_round(found):
     titles = (
         human.headline, human.answer_said, human.reasons_title, human.raters_title,
-        lambda found: human.side_rates(found).title, lambda found: human.agreements(found).title,
-        lambda found: human.slice_rates(found).title, lambda found: human.length(found).text,
+        lambda found: human.sides.__wrapped__(found).title, lambda found: human.agreement.__wrapped__(found).title,
+        lambda found: human.preference_slices.__wrapped__(found).title, lambda found: human.length(found).text,
         lambda found: human.population(found).text, lambda found: human.seal(found).text,
     )  # fmt: skip
     for title in titles:

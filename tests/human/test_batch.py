@@ -179,7 +179,7 @@ def test_what_is_saved_reads_back_and_is_never_overwritten(results, tmp_path):
     read = read_batch(tmp_path)
     assert read == batch
     assert read.key is None
-    assert read_key(tmp_path, batch.key_sha256) == batch.key
+    assert read_key(tmp_path, batch) == batch.key
     with pytest.raises(DesignError, match="holds a batch already"):
         batch.save(tmp_path)
     with pytest.raises(DesignError, match="read from a file"):
@@ -191,7 +191,7 @@ def test_another_key_does_not_open_the_batch(results, tmp_path):
     key = tmp_path / "key.json"
     key.write_bytes(key.read_bytes().replace(b'"a"', b'"b"', 1))
     with pytest.raises(DataError, match="sealed with"):
-        read_key(tmp_path, batch.key_sha256)
+        read_key(tmp_path, batch)
 
 
 def test_it_is_bound_to_the_answers_it_was_made_from(results):

@@ -1,11 +1,10 @@
 """What locked rounds of people say against a model is found again, whatever has become of the answers."""
 
-import json
 import shutil
 
 import pytest
 
-from evalkit.human.batch import read_key
+from evalkit.human.batch import read_batch, read_key
 from evalkit.human.preference import results_against
 from evalkit.show.findings import against_said
 from evalkit.study import Study
@@ -39,8 +38,7 @@ def test_a_locked_round_that_prefers_the_base_speaks_against_the_fine_tuned_mode
     folder = locked("round1", "base")
     (found,) = results_against(home)
     assert (found.layer, found.source, found.models) == ("human", "round1", MODELS)
-    key = json.loads((folder / "lock.json").read_text())["key_sha256"]
-    assert found.bound_to == read_key(folder, key).bound_to
+    assert found.bound_to == read_key(folder, read_batch(folder)).bound_to
     assert (found.win_rate, found.n) == (0.0, 20)  # 20 losses of 20
     assert against_said(found).endswith(": the fine-tuned answers win 0.0%, over 20 items")
 

@@ -55,7 +55,7 @@ def test_undo_brings_the_last_pair_back_with_the_same_sides(new_round):
     assert session.view()["item"] == shown
     assert session.view()["done"] == 0
     session.undo()
-    assert "nothing to take back" in session.view()["notice"]
+    assert "Nothing was taken back" in session.view()["notice"]
 
 
 def test_the_page_learns_nothing_that_tells_whose_answer_is_whose(new_round):

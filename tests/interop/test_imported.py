@@ -206,7 +206,7 @@ def test_importing_twice_changes_nothing_and_what_does_not_fit_is_told(study, ta
     first = import_answers(study, log, "base")
     before = first.journal.read_bytes()
     assert (first.n, first.unused, first.unanswered) == (2, ("9",), 1)
-    assert "1 row of the test set has no answer" in str(first)
+    assert "without an answer: 1 row of the test set" in str(first)
     import_answers(study, log, "base")
     assert first.journal.read_bytes() == before
 

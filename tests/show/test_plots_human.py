@@ -10,10 +10,10 @@ from evalkit.show import human
 from evalkit.show.style import style
 
 FIGURES = {
-    "win_rate": human.win_rates,
-    "sides": human.side_rates,
-    "agreement": human.agreements,
-    "slices": human.slice_rates,
+    "win_rate": human.win_rate.__wrapped__,
+    "sides": human.sides.__wrapped__,
+    "agreement": human.agreement.__wrapped__,
+    "slices": human.preference_slices.__wrapped__,
 }
 
 
