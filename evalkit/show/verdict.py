@@ -123,7 +123,7 @@ def would_change(decision: Decision) -> list[str]:
     turned = decision.turned_by
     names = wording.listed([f"the {layer.name}" for layer in turned])
     stood = any(layer.stands_against for layer in turned)
-    passed = f"{names} passed{', and no result of theirs stood against it' if stood else ''}"
+    passed = f"{names} passed{', and no result stood against this model' if stood else ''}"
     told = [f"If {passed}, the verdict would be “ship”."] if turned else []
     for layer in turned:
         for one in layer.missing:
