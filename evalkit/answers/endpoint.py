@@ -143,11 +143,12 @@ class Endpoint:
         self._n_asking += 1
         try:
             while True:
+                # where many are refused for the rate, a call keeps its place while it waits
                 async with self.access.place(in_front=call.had_place):
                     found = await self._tried(asked, call)
                     if isinstance(found, Answer):
                         return found
-                    if keeps_place := self.access.is_scarce:
+                    if keeps_place := self.access.limit < max(2.0, self.access.size / 2):
                         await asyncio.sleep(found)
                 if not keeps_place:
                     await asyncio.sleep(found)
@@ -300,7 +301,7 @@ class Endpoint:
     def _by_status(
         self, status: int, names: set[str] | frozenset[str], message: str, wait_s: float | None
     ) -> Fault:
-        says_so = status in {400, 403, 429} and replies.is_spent(message)
+        says_so = status in {400, 403, 429} and replies.SPENT.search(message[:100])
         if names & _NO_QUOTA or (says_so and wait_s is None):
             said = f"{self.host}: no quota left ({message}); top it up and start again"
             return Fault(said, "end")
@@ -461,11 +462,6 @@ class Access:
         if not asked_s:
             return uniform(0, backoff_s)
         return max(asked_s, backoff_s) * (1 + uniform(0, _SPREAD))
-
-    @property
-    def is_scarce(self) -> bool:
-        """Whether so many calls were refused for the rate that a call keeps its place while it waits."""
-        return self.limit < max(2.0, self.size / 2)
 
     @property
     def quiet_s(self) -> float:

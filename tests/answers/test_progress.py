@@ -104,7 +104,7 @@ def test_a_log_gets_plain_lines(test_file, capfd):
     assert shown.out == ""
     first, sent, second, *_, last = shown.err.splitlines()
     assert first == "m: 100 of 100 calls to make"
-    assert sent == "m: sends temperature 0 and max_tokens 1024; thoughts are not scored"
+    assert sent == "m: sends temperature 0.0 and max_tokens 1024; thoughts are not scored"
     assert second.startswith("m: the first answer took 0.")
     assert " of 100 calls to make, about " in second
     assert last.startswith("m: 100 of 100 calls done: 100 ok, ")
