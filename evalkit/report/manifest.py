@@ -94,10 +94,7 @@ def write(
         headline=headline,
         deck=deck,
         parameters=dict(parameters),
-        chapters={
-            name: msgspec.structs.replace(one, seconds=round(one.seconds, 1))
-            for name, one in chapters.items()
-        },
+        chapters=dict(chapters),
         failed={name: one.error for name, one in chapters.items() if one.error},
         left_out=list(left_out),
         versions=versions | {name: version(name) for name in _PACKAGES},

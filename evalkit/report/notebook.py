@@ -83,7 +83,8 @@ def execute(
         _write_failed(notebook, partial, error)
     _without_keys(partial)
     os.replace(partial, output)
-    return Executed(title=title_of(output), error=error, seconds=time.monotonic() - began)
+    seconds = round(time.monotonic() - began, 1)
+    return Executed(title=title_of(output), error=error, seconds=seconds)
 
 
 class _Printed:
