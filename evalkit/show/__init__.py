@@ -63,10 +63,8 @@ def _asking(show: Callable[..., Any]) -> Callable[..., Any]:
         for one, kinds in zip(given, wanted, strict=False):
             made = {base.__name__ for base in type(one).__mro__}
             if kinds[0] in _MADE_BY and not made & set(kinds):
-                a = "an" if kinds[0][0] == "A" else "a"
-                raise DesignError(
-                    f"show.{show.__name__} got a {type(one).__name__}; need {a} {kinds[0]}, as {_MADE_BY[kinds[0]]} gives it"
-                )
+                need = f"{kinds[0]}, as {_MADE_BY[kinds[0]]} gives it"
+                raise DesignError(f"show.{show.__name__} got a {type(one).__name__}; need {need}")
         return show(*given, **options)
 
     return asking
