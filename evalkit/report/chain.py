@@ -71,11 +71,6 @@ class Run:
         """File stem to error of each chapter that failed."""
         return {name: chapter.error for name, chapter in self.chapters.items() if chapter.error}
 
-    @property
-    def skipped(self) -> tuple[str, ...]:
-        """File stems of chapters that were up to date and taken from the run before."""
-        return tuple(name for name, chapter in self.chapters.items() if chapter.skipped)
-
 
 def run_study(
     name: str,

@@ -132,6 +132,8 @@ def write_page(folder: Path) -> Path:
     Raises:
         DataError: The run has no manifest, or its decision is damaged.
     """
+    from evalkit.show import style
+
     made = manifest.read(folder)
     decision = verdict.read(folder) if (folder / "decision.json").is_file() else None
     lacking, chapters = _lacking(decision), list[Chapter]()
@@ -144,18 +146,12 @@ def write_page(folder: Path) -> Path:
         evidence, lost = read_evidence(folder), ""
     except DataError as why:  # the page must still come
         evidence, lost = {}, f"hashes are missing here: {why}"
-    text = _page(made, chapters, None if made.failed else decision, evidence, lost)
-    page = visible(without_secrets(_with_letters(clean.with_unique_names(text))))
-    return write_whole(folder / FILE, page.encode())
-
-
-def _with_letters(text: str) -> str:
-    """The page with a font of the letters it uses, in both weights."""
-    from evalkit.show import style
-
-    letters = html.unescape(_DATA.sub("", text))
+    page = _page(made, chapters, None if made.failed else decision, evidence, lost)
+    page = clean.with_unique_names(page)
+    letters = html.unescape(_DATA.sub("", page))
     fonts = style.font_css({400: letters, 700: letters}, reading=True)
-    return text.replace("<style>", f"<style>{fonts}", 1)
+    page = page.replace("<style>", f"<style>{fonts}", 1)
+    return write_whole(folder / FILE, visible(without_secrets(page)).encode())
 
 
 def chapter(notebook: Path, made: Executed, *, lift: bool = True) -> Chapter:
