@@ -141,10 +141,7 @@ def _below(folder: Path) -> list[Path]:
 
 def _hashes(paths: Iterable[Path], root: Path) -> dict[str, str]:
     """sha256 of each file, by its path relative to `root`."""
-    return {
-        str(path.relative_to(root) if path.is_relative_to(root) else path): ledger.sha256_of(path)
-        for path in paths
-    }
+    return {str(path.relative_to(root)): ledger.sha256_of(path) for path in paths}
 
 
 def fingerprint(
