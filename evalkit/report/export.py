@@ -60,7 +60,7 @@ def _log(study: Study, folder: Path) -> list[Path]:
     said, place = study.settings, place_of(study, study.settings.event_log)
     if isinstance(place, Path):
         is_there = place.exists()
-        is_theirs = place.is_dir() or is_user_table(place) or is_duckdb(place)
+        is_theirs = place.is_dir() or is_user_table(place) or (is_there and is_duckdb(place))
     else:
         is_there, is_theirs = "://" in place or bool(os.environ.get(place)), False
     named = (said.log_user, said.log_variant, said.log_time)
