@@ -186,10 +186,10 @@ def _journals(study: Study, parameters: Mapping[str, Value]) -> dict[str, JsonOb
                 header = read_header(path)
         except DataError as why:  # its chapter says so too; the report must still come
             header = {"problem": str(why)}
-        about = header.get("about")
-        if isinstance(about, dict) and about.get("system_prompt_use") == "none":
+        about = header.get("about", {})
+        if about.get("system_prompt_use") == "none":
             # Written before the rows' own were told apart: what it says is that the study gave none.
-            header["about"] = about | {"system_prompt_use": "none beside the rows' own"}
+            about["system_prompt_use"] = "none beside the rows' own"
         if header:
             made[name] = {one: header[one] for one in _OF_JOURNAL if one in header}
     return made

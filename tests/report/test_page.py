@@ -4,7 +4,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from evalkit.answers.journal import header
+from evalkit.answers.journal import Header
 from evalkit.decision import decide
 from evalkit.report import manifest, page
 from evalkit.report.notebook import Executed
@@ -152,8 +152,8 @@ def test_one_chapter_is_told_as_one():
 
 def test_a_journal_of_old_that_says_none_denies_no_row_its_own_system_prompt(project):
     study, told = Study.open("tiny", root=project()), {"system_prompt_use": "none", "server": "s"}
-    old = header("a", endpoint="e", parameters={}, about=told)
-    (study.folder / "x.jsonl").write_text(json.dumps(old))
+    old = Header(model="a", endpoint="e", parameters={}, about=told)
+    (study.folder / "x.jsonl").write_text(json.dumps(old.record()))
     made = manifest._journals(study, {"base_journal": "x.jsonl"})
     assert list(made) == ["base_journal"]
     assert made["base_journal"]["about"] == {
