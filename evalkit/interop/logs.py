@@ -8,7 +8,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -262,14 +262,11 @@ def read_log(
 
 
 def _found(path: str | Path) -> Path:
-    path = Path(path)
-    if path.is_absolute() or path.exists():
-        return path
-    try:
-        there = project_root() / path
-    except DataError:
-        return path
-    return there if there.exists() else path
+    here = Path(path)
+    with suppress(DataError):  # not in a project
+        there = project_root() / here
+        return here if here.exists() or not there.exists() else there
+    return here
 
 
 def columns_named(columns: Mapping[str, str] | str) -> Mapping[str, str]:
@@ -488,19 +485,13 @@ def fault(error: object) -> str:
 
 def scores_of(tool: str, given: Iterable[tuple[str, object]]) -> dict[str, float | None]:
     """Scores by their names here, as numbers: a mapping key by key; None for what is no number."""
-    return {
-        score_name(name, tool): number(value)
-        for one, values in given
-        for name, value in _apart(one, values)
-    }
-
-
-def _apart(name: str, value: object) -> Iterator[tuple[str, object]]:
-    if isinstance(value, Mapping):
-        for key, one in value.items():
-            yield from _apart(f"{name}_{key}", one)
-    else:
-        yield name, value
+    found = dict[str, float | None]()
+    for name, value in given:
+        if isinstance(value, Mapping):
+            found |= scores_of(tool, [(f"{name}_{key}", one) for key, one in value.items()])
+        else:
+            found[score_name(name, tool)] = number(value)
+    return found
 
 
 def score_name(name: str, tool: str) -> str:
@@ -552,11 +543,10 @@ def texts_of(values: Iterable[object]) -> tuple[str, ...]:
 def text_of(content: object) -> str:
     """A message's text: parts of another kind by their kind, calls of tools as JSON."""
     if isinstance(content, list):
-        parts = (one if isinstance(one, str) else _part(one) for one in content)
-        return "\n".join(part for part in parts if part)
-    if content is None:
-        return ""
-    return content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
+        return "\n".join(filter(None, map(_part, content)))
+    if content is None or isinstance(content, str):
+        return content or ""
+    return json.dumps(content, ensure_ascii=False)
 
 
 def _part(one: object) -> str:

@@ -114,7 +114,7 @@ def test_many_findings_with_one_remedy_are_told_in_few_rows(written):
     told = shown.lines(found)
     assert "".join(told).count("keep one") == shown.checkup(found).text.count("keep one") == 4
     assert "9 groups of near-duplicates" in told[0]
-    assert str(found) == f"{found.path}: 18 rows, found: near-duplicate 9 and size 1."
+    assert (found.n, found.counts()) == (18, {"near-duplicate": 9, "size": 1})
 
 
 def test_training_rows_in_the_test_set_leak(written):
