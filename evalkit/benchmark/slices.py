@@ -11,14 +11,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
 
 from evalkit import stats
 from evalkit.answers.metrics import Pair, mean
-from evalkit.benchmark.comparison import Comparison, Question
 from evalkit.benchmark.frames import NO_VALUE, label, shown_values, slice_fields, typed, value_of
 from evalkit.conversation import attachments, conversation_text, own_messages, spoken_text
 from evalkit.errors import DataError, DesignError
@@ -26,6 +25,9 @@ from evalkit.files import JsonObject
 from evalkit.records import Brief
 from evalkit.stats import PairedBinaryTest, Result
 from evalkit.wording import plural
+
+if TYPE_CHECKING:
+    from evalkit.benchmark.comparison import Comparison, Question
 
 MIN_N = 30  # below it a slice is called small; it is tested all the same
 LABEL = "exploratory: found by looking, so it needs fresh examples to be believed"
