@@ -248,7 +248,7 @@ def checked(
 
 def _misfit(name: str, value: object, types: Mapping[str, type]) -> str:
     """What keeps a value from being the setting of that name; "" when nothing does."""
-    if _SECRET_NAME.search(name) or (isinstance(value, str) and _is_secret(value)):
+    if isinstance(value, str) and (_SECRET_NAME.search(name) or _is_secret(value)):
         return "looks like a secret, and settings are written in plain text; use the environment"
     if name not in types:
         return f"no such setting{did_you_mean(name, types)}"

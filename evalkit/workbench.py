@@ -14,15 +14,14 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from evalkit import study
 from evalkit.abtest import lock
-from evalkit.answers.runner import results_from_journal
 from evalkit.decision import Decision, Rules, decide, history, read_evidence
 from evalkit.decision.concerns import changed_after_results, concerns, declared
 from evalkit.decision.history import DECIDING, refuse_changed
 from evalkit.errors import DesignError, need_one_of
-from evalkit.evidence import ABDetails, Evidence
+from evalkit.evidence import Evidence
 from evalkit.human.round import StudyRound, find_round, open_round
 from evalkit.records import EvalResult
-from evalkit.study import Value, named, settings_of
+from evalkit.study import Value, settings_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -166,19 +165,8 @@ class Study(study.Study):
 
         Only where the settings ask for it (`simulate_users`), a plan is locked, and the log is a file of the study.
         """
-        said = self.settings
-        journals = (said.base_journal, said.fine_tuned_journal) if said.simulate_users else ()
-        answers = [
-            results_from_journal(
-                self.path(one),
-                self.path(said.test_file),
-                scorers=(),
-                slice_fields=named(said.slice_fields),
-                limit=said.limit or None,
-                strict=said.strict,
-            )
-            for one in journals
-        ]
+        is_asked, benchmark = self.settings.simulate_users, self.benchmark
+        answers = [benchmark.base, benchmark.fine_tuned] if is_asked else []
         told = self._experiment.simulate(answers)
         return told or "The log is read as it stands; nothing is simulated."
 
@@ -357,7 +345,7 @@ class Study(study.Study):
         from evalkit.abtest.reading import NoReading, Reading
         from evalkit.benchmark.comparison import Comparison
         from evalkit.human.preference import Preference, human_evidence
-        from evalkit.show.unusual import written as noted
+        from evalkit.show.abtest import written as noted
 
         folder = self._handed_on
         if isinstance(found, Comparison) and slices is not None:
@@ -371,7 +359,12 @@ class Study(study.Study):
             record = written(human_evidence(found, study=self.name, **said), found)
             return _written(record, folder / "preference.json")
         if isinstance(found, Decision):
-            return self._write_decision(found, folder)
+            from evalkit.show import decision, verdict
+
+            path = verdict.write(found, folder)
+            title = self.settings.title or self.name
+            decision.summary(found, path.with_name("summary.png"), title=title)
+            return path
         if not isinstance(found, Reading | NoReading):
             raise DesignError(
                 f"{type(found).__name__} is no result of a chapter; need what compare, preference, reading or decide gave"
@@ -379,14 +372,6 @@ class Study(study.Study):
         differs = self._experiment.differs(found.plan)
         record = noted(ab_evidence(found, study=self.name, differs=differs), found)
         return _written(record, folder / "ab_test.json")
-
-    def _write_decision(self, found: Decision, folder: Path) -> Path:
-        from evalkit.show import verdict
-        from evalkit.show.decision import summary
-
-        path = verdict.write(found, folder)
-        summary(found, path.with_name("summary.png"), title=self.settings.title or self.name)
-        return path
 
     def _amend(
         self,
@@ -439,18 +424,6 @@ class Study(study.Study):
 
 def _written(record: Evidence, path: Path) -> Path:
     """A layer's record on disk, with what is missing in words too, for people who open it."""
-    from msgspec import structs
-
     from evalkit.show.lacking import written
 
-    rows, details = written(record.missing), record.details
-    if isinstance(details, ABDetails):
-        whole = (
-            {"missing": rows}
-            if details.experiment
-            else {"why": "{why}. {action}.".format(**rows[0])}
-        )
-        record = replace(
-            record, details=structs.replace(details, reported=details.reported | whole)
-        )
-    return record.write(path, missing=rows)
+    return record.write(path, missing=written(record.missing))

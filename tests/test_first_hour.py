@@ -28,9 +28,9 @@ def comparison(here):
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("forest", "got a Comparison; need a SliceTable, as comparison.slices"),
-        ("z_test", "got a Comparison; need a Reading, as here.reading"),
-        ("power", "got a Comparison; need an ABPlan, as here.draft"),
+        ("forest", "got a Comparison; need SliceTable, as comparison.slices"),
+        ("z_test", "got a Comparison; need Reading, as here.reading"),
+        ("power", "got a Comparison; need ABPlan, as here.draft"),
     ],
 )
 def test_another_record_than_a_figure_takes_is_named_with_what_gives_it(comparison, name, told):

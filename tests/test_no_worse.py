@@ -418,7 +418,7 @@ def test_a_study_that_asks_it_says_so_from_the_first_screen_to_the_gate(tmp_path
 
         model.__name__ = name
         run_automated_eval(
-            model, home / "test.jsonl", journal=home / f"{name}.jsonl", progress=False
+            model, home / "test.jsonl", journal=home / f"{name}.jsonl", name=name, progress=False
         )
     lines = []
     run = chain.run_study("toy", root=tmp_path, only=["01", "02", "07"], say=lines.append)

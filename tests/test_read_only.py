@@ -21,7 +21,7 @@ from evalkit.evidence import as_json
 from evalkit.records import EvalResult
 from evalkit.report import chain
 from evalkit.show import effect
-from evalkit.show.unusual import notes as told_of
+from evalkit.show.abtest import notes as told_of
 from evalkit.study import Study
 
 BOOK = Path(__file__).parent / "report/notebooks/01_fine.ipynb"
@@ -81,7 +81,7 @@ def test_a_look_that_cannot_be_recorded_shows_no_effect_and_says_so(tested):
     assert (found.recorded, found.findings, found.verdict) == (False, None, "too early")
     assert found.n_users == 500
     assert effect.answer_said(found) == (
-        "The effect is due and withheld: this look could not be put on record. "
+        "Too early: a look off the record is a peek, so the effect is withheld. "
         "Missing: Make ledger.jsonl writable and read the test again (minutes). Users are simulated."
     )
     assert "Read-only file system" in " ".join(told_of(found))

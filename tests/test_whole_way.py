@@ -63,6 +63,7 @@ def _project(root, *, solved):
             _answering(model, right),
             home / "test.jsonl",
             journal=home / f"{model}.jsonl",
+            name=model,
             progress=False,
         )
     lock(PLAN, home / "plan.lock.json", now=STARTED)

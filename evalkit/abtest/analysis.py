@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 
 Table: TypeAlias = Any  # of Ibis: which columns it has is known when the query runs
+Cap: TypeAlias = tuple[Literal["x", "y"], float]  # which sum of a user is cut, and to what
 KEYS = ("phase", "treated", "day")
 _NEEDED = {
     "exposures": ("user_id", "variant", "at_s"),
@@ -217,22 +218,24 @@ class Users:
         for column, what in repair.items():
             if table[column].to_numpy().sum() > 0:
                 raise DataError(
-                    f"{where}: exposures hold rows with {what}; repair them before the test is read"
+                    f"{where}: exposures hold rows with {what}; repair them and read again"
                 )
-        if (table["last_at"].to_numpy() > _LATEST_S).any():
+        latest = float(table["last_at"].to_numpy(dtype=float).max(initial=0.0))
+        if latest > _LATEST_S:
             raise DataError(
-                f"{where}: exposures.at_s reaches {table['last_at'].max():g}; need seconds since 1970, not ms"
+                f"{where}: exposures.at_s reaches {latest:g}; need seconds since 1970, not ms"
             )
         return table.drop(columns=[*repair])
 
-    def cells(
-        self, metric: str, *, before: Table = None, cap: tuple[str, float] | None = None
-    ) -> pd.DataFrame:
+    def cells(self, metric: str, *, before: Table = None, cap: Cap | None = None) -> pd.DataFrame:
+        """The result of `cells_query`; `checked` looks at what no test could read."""
+        return _sorted(self.cells_query(metric, before=before, cap=cap))
+
+    def cells_query(self, metric: str, *, before: Table = None, cap: Cap | None = None) -> Table:
         """Per phase, variant and day the sums of x and y, one term a user: y = summed outcome, 0 for a user without any.
 
         `n_found` counts users with an outcome: none at all means that the metric was never recorded, not that it is 0.
         `n_within`, `n_before` and `n_joined` count their outcomes: within the window, before the first exposure, at any time.
-        `checked` looks at what no test could read.
 
         Args:
             metric: The outcome's name.
@@ -240,12 +243,6 @@ class Users:
                 in it. Otherwise x is the user's requests.
             cap: ("y", most) cuts a user's y; ("x", most) a user's x, and y with it in proportion.
         """
-        return _sorted(self.cells_query(metric, before=before, cap=cap))
-
-    def cells_query(
-        self, metric: str, *, before: Table = None, cap: tuple[str, float] | None = None
-    ) -> Table:
-        """The query behind `cells`."""
         usual = 0.0
         if before is not None:
             rows = _as_table(before)
@@ -274,8 +271,14 @@ class Users:
         Raises:
             DataError: A value is not finite, or a user has more successes than requests where y is a part of x.
         """
-        if fault := cells_fault(cells, metric, is_rate=is_rate):
-            raise DataError(f"{self.log.where}: {fault}")
+        told = f"{self.log.where}: {metric!r}"
+        if not math.isfinite(cells[["sum_x", "sum_y"]].to_numpy(dtype=float).sum()):
+            raise DataError(f"{told}: outcomes hold values that are no finite numbers; repair them")
+        if is_rate and (n_over := int(cells["n_over"].to_numpy().sum())):
+            raise DataError(
+                f"{told} is no rate for {n_over} users: their values add up to less than 0 or to more than their requests; "
+                f"remove outcomes recorded twice, or plan it as a mean or ratio"
+            )
         return cells
 
     def exposure_cells(self, name: str) -> pd.DataFrame | None:
@@ -429,24 +432,12 @@ def _as_table(frame: Table) -> Table:
         return frame if isinstance(frame, ibis.Table) else ibis.memtable(frame)
 
 
-def cells_fault(table: pd.DataFrame, metric: str, *, is_rate: bool) -> str:
-    """Why these sums cannot be read; "" when they can."""
-    if not math.isfinite(table["sum_y"].to_numpy(dtype=float).sum()):
-        return f"outcomes of {metric!r} hold values that are no finite numbers; repair them"
-    if is_rate and (n_over := int(table["n_over"].to_numpy().sum())):
-        return (
-            f"{metric!r} is no rate for {n_over} users: their values add up to less than 0 or to more than their requests; "
-            f"remove outcomes recorded twice, or plan it as a mean or ratio"
-        )
-    return ""
-
-
 def text(column: Column) -> Column:
-    """Ids and names as text, whatever the column holds."""
-    kind = column.type()
-    if kind.is_floating():  # a gap in the column made 7 into 7.0
-        column = column.cast("int64")
-    return column if kind.is_string() else column.cast("string")
+    """Ids and names as text, whatever the column holds: 7 for 7.0, which a gap in the column made of it."""
+    if column.type().is_floating():
+        whole = column.cast("int64").cast("string")
+        return (column == column.floor()).ifelse(whole, column.cast("string"))
+    return column if column.type().is_string() else column.cast("string")
 
 
 def _float(column: Column) -> Column:

@@ -6,29 +6,15 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import mul, sub
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
+from evalkit import stats
 from evalkit.abtest.analysis import BIN, Users
 from evalkit.abtest.plan import Better, Kind
-from evalkit.stats import (
-    ProportionTest,
-    QuantileInterval,
-    RatioSums,
-    adjust,
-    against_margin,
-    combine_phases,
-    cuped_test_from_sums,
-    keeps_margin,
-    mean_test_from_sums,
-    noninferiority_test,
-    proportion_z_test,
-    quantile_levels,
-    quantile_test,
-    ratio_test_from_sums,
-    user_design_effect_from_sums,
-)
+from evalkit.files import JsonObject
+from evalkit.stats import ProportionTest, QuantileInterval, RatioSums, keeps_margin
 from evalkit.stats.result import ByUser, Scale, Verdict, which_way, z_of_p, z_quantile
 from evalkit.stats.sums import of_metric, one_user
 from evalkit.stats.users import UserTest, newcombe_by_user
@@ -36,6 +22,7 @@ from evalkit.stats.users import UserTest, newcombe_by_user
 SUMS = ("n", "sum_x", "sum_y", "sum_xx", "sum_xy", "sum_yy")
 THIRDS = ("sum_xxx", "sum_xxy", "sum_xyy", "sum_yyy", "n_hit", "n_miss")
 ENDS = {"max_x": max, "max_y": max, "min_y": min}
+NUMBERS = ("n", "control_rate", "treatment_rate", "estimate", "ci_low", "ci_high")
 FEW_USERS = 30
 Row = Mapping[str, Any]  # numbers of one part: a day, a slice, a further metric
 _SMALLEST = 1e-250  # p below which a z-score is told as it is
@@ -92,7 +79,14 @@ class Effect(ByUser):
         kept = keeps_margin(self, self.margin)
         if tested == "too early" and not kept:
             return tested
-        return against_margin("no difference shown" if tested == "too early" else tested, kept)
+        return stats.against_margin(
+            "no difference shown" if tested == "too early" else tested, kept
+        )
+
+    @property
+    def limit(self) -> float:
+        """The |z| from which it counts."""
+        return z_quantile(self.alpha) if self.bound is None else self.bound
 
     @property
     def z_read(self) -> float | None:
@@ -105,9 +99,8 @@ class Effect(ByUser):
             return self.z_score
         if worst is None or worst == self.estimate:
             return None
-        limit = self.bound if self.bound is not None else z_quantile(self.alpha)
         margin = -self.margin if self.lower_is_better else self.margin
-        return limit * (self.estimate + margin) / abs(self.estimate - worst)
+        return self.limit * (self.estimate + margin) / abs(self.estimate - worst)
 
     def _tested(self) -> Verdict:
         if self.no_verdict or self.bound is None or self.estimate is None:
@@ -118,21 +111,28 @@ class Effect(ByUser):
 
 
 def effect(
-    cells: pd.DataFrame, kind: Kind, *, alpha: float = 0.05, lower_is_better: bool = False
+    cells: pd.DataFrame,
+    kind: Kind | Literal["cuped"],
+    *,
+    alpha: float = 0.05,
+    lower_is_better: bool = False,
 ) -> Effect:
     """The difference of one metric over all phases in `cells`.
 
     Args:
         cells: Sums as `Log.cells` returns them.
-        kind: rate and ratio: y per x by the delta method; mean: y per user by Welch's t.
+        kind: rate and ratio: y per x by the delta method; mean: y per user by Welch's t; cuped: the same adjusted for x, what
+            each user did before.
         alpha: Two-sided level.
         lower_is_better: The metric's direction; it turns the verdict, never the sign.
     """
+    test = stats.cuped_test_from_sums if kind == "cuped" else stats.ratio_test_from_sums
     if kind == "mean":
-        means = [map(of_metric, pair) for pair in pairs(cells)]
-        tests = [mean_test_from_sums(*pair, alpha=alpha) for pair in means]
+        tests = [
+            stats.mean_test_from_sums(*map(of_metric, pair), alpha=alpha) for pair in pairs(cells)
+        ]
     else:
-        tests = [ratio_test_from_sums(*pair, alpha=alpha) for pair in pairs(cells)]
+        tests = [test(*pair, alpha=alpha) for pair in pairs(cells)]
     whole = _joined(tests, "points" if kind == "rate" else "number", alpha)
     return replace(whole, lower_is_better=lower_is_better)
 
@@ -165,21 +165,13 @@ def at_look(test: Effect, bound: float, look: int, looks: int) -> Effect:
     )
 
 
-def cuped_effect(
-    cells: pd.DataFrame, *, alpha: float = 0.05, lower_is_better: bool = False
-) -> Effect:
-    """The difference of per-user means, adjusted for x, what each user did before."""
-    tests = [cuped_test_from_sums(*pair, alpha=alpha) for pair in pairs(cells)]
-    return replace(_joined(tests, "number", alpha), lower_is_better=lower_is_better)
-
-
 def article_test(cells: pd.DataFrame, *, alpha: float = 0.05) -> ProportionTest | None:
     """The article's z-test over requests, as if each were a user of its own; None when they are no counts of one phase."""
     phases = pairs(cells)
     if len(phases) != 1 or not all(one.sum_x and one.sum_y.is_integer() for one in phases[0]):
         return None
     old, new = phases[0]
-    return proportion_z_test(
+    return stats.proportion_z_test(
         round(old.sum_y), round(old.sum_x), round(new.sum_y), round(new.sum_x), alpha=alpha
     )
 
@@ -195,21 +187,18 @@ def side_by_side(tests: Mapping[str, Effect], *, alpha: float = 0.05) -> tuple[R
     Means of few users are shown without p, as theirs is approximate. The test of a rate holds at any number: where few
     events are expected Fisher's exact test on users decides (simulated: at most 6.7% with 10 to 29 users a variant).
     """
-    raw = [
-        test.p_value
-        if test.shown_as == "points" or min(test.n_control, test.n_treatment) >= FEW_USERS
-        else None
-        for test in tests.values()
-    ]
-    names = ("n", "control_rate", "treatment_rate", "estimate", "ci_low", "ci_high")
+    raw = []
+    for test in tests.values():
+        enough = test.shown_as == "points" or min(test.n_control, test.n_treatment) >= FEW_USERS
+        raw.append(test.p_value if enough else None)
     rows = []
-    for (name, test), p, adjusted in zip(
-        tests.items(), raw, adjust(raw, method="holm"), strict=True
-    ):
-        verdict = "invalid" if test.no_verdict else "no difference shown"
-        if not test.no_verdict and test.estimate and adjusted is not None and adjusted < alpha:
+    for name, p, adjusted in zip(tests, raw, stats.adjust(raw, method="holm"), strict=True):
+        test, verdict = tests[name], "no difference shown"
+        if test.no_verdict:
+            verdict = "invalid"
+        elif test.estimate and adjusted is not None and adjusted < alpha:
             verdict = which_way(test.estimate, lower_is_better=test.lower_is_better)
-        row = {"name": name} | {one: getattr(test, one) for one in names}
+        row = {"name": name} | {one: getattr(test, one) for one in NUMBERS}
         rows.append(row | {"p_value": p, "p_adjusted": adjusted, "verdict": verdict})
     return tuple(rows)
 
@@ -238,33 +227,31 @@ def pairs(cells: pd.DataFrame) -> list[list[RatioSums]]:
 
 
 def _joined(parts: Sequence[UserTest], shown_as: Scale, alpha: float) -> Effect:
-    whole = parts[0] if len(parts) == 1 else combine_phases(parts, alpha=alpha)
+    whole = parts[0] if len(parts) == 1 else stats.combine_phases(parts, alpha=alpha)
     old, new = _levels(parts, getattr(whole, "weights", ()))
-    exact = getattr(whole, "p_exact", None)
-    p_value = whole.p_value if exact is None else exact
+    z, p = whole.z_score, whole.p_value
+    if p is None or whole.estimate is None:
+        z = None
+    elif (
+        p >= _SMALLEST
+    ):  # what p says, skewness and exact tests included, so that a look's limit reads them as well
+        z = math.copysign(z_of_p(p), whole.estimate)
     same = ("estimate", "n", "ci_low", "ci_high", "method", "notes", "se", "no_verdict")
     return Effect(
         **{name: getattr(whole, name) for name in same},
         alpha=alpha,
-        p_value=None if whole.no_verdict else p_value,
+        p_value=None if whole.no_verdict else p,
         control_rate=old,
         treatment_rate=new,
         n_control=sum(one.n_control for one in parts),
         n_treatment=sum(one.n_treatment for one in parts),
-        z_score=_z_of(p_value, whole.z_score, whole.estimate),
+        z_score=z,
         lift=new / old - 1 if old and old > 0 and new is not None else None,
         lift_ci_low=getattr(whole, "lift_ci_low", None),
         lift_ci_high=getattr(whole, "lift_ci_high", None),
-        is_exact=exact is not None,
+        is_exact=getattr(whole, "p_exact", None) is not None,
         shown_as=shown_as,
     )
-
-
-def _z_of(p_value: float | None, z_score: float | None, estimate: float | None) -> float | None:
-    """The z that says what the p-value says, skewness and exact tests included, so that a look's limit reads them as well."""
-    if p_value is None or estimate is None:
-        return None
-    return z_score if p_value < _SMALLEST else math.copysign(z_of_p(p_value), estimate)
 
 
 def _levels(parts: Sequence[UserTest], weights: Sequence[float]) -> Sequence[float | None]:
@@ -303,19 +290,21 @@ class Watched:
         if self.margin is None:
             return "no limit declared"
         lower_is_better, change = self.better == "lower", self.change
-        test = noninferiority_test(change, self.margin, lower_is_better=lower_is_better)
+        test = stats.noninferiority_test(change, self.margin, lower_is_better=lower_is_better)
         best = change.ci_low if lower_is_better else change.ci_high
         beyond = best is not None and (best if lower_is_better else -best) > self.margin
         return "worse" if beyond and not change.no_verdict else test.verdict
 
-    def to_dict(self) -> dict[str, object]:
+    def to_dict(self) -> JsonObject:
         """Plain numbers."""
-        own = {name: getattr(self, name) for name in ("name", "kind", "better", "margin")}
-        change, names = self.change, ("estimate", "ci_low", "ci_high")
+        own = {
+            name: getattr(self, name) for name in ("name", "kind", "better", "margin", "verdict")
+        }
+        names = ("estimate", "ci_low", "ci_high", "n", "method")
+        change = self.change
         levels = {"control": change.control_rate, "treatment": change.treatment_rate}
-        rest = {"n": change.n, "method": change.method, "notes": list(change.notes)}
         numbers = {name: getattr(change, name) for name in names}
-        return own | {"verdict": self.verdict} | numbers | levels | rest
+        return own | numbers | levels | {"notes": list(change.notes)}
 
 
 def unknown(n: int, why: str, alpha: float) -> Effect:
@@ -381,42 +370,40 @@ def latency_change(users: Users, *, alpha: float = 0.05) -> Effect | None:
     curves: dict[Any, pd.DataFrame] = dict(iter(histogram.groupby(["phase", "treated"])))
     limits = {arm: _quantile(part, _P95) for arm, part in curves.items()}
     sums = pairs(users.latency_cells(limits))
-    tests = [
-        quantile_test(*(_woodruff(curves[phase, arm], both[arm], alpha) for arm in (0, 1)))
-        for phase, both in zip(sorted({phase for phase, _ in curves}), sums, strict=True)
-        if (phase, 0) in curves and (phase, 1) in curves
-    ]
+    tests = []
+    for phase, both in zip(sorted({phase for phase, _ in curves}), sums, strict=True):
+        if (phase, 0) in curves and (phase, 1) in curves:
+            arms = (_woodruff(curves[phase, arm], both[arm], alpha) for arm in (0, 1))
+            tests.append(stats.quantile_test(*arms))
     if not tests:
         return None
     first, n = tests[0], sum(one.n for one in tests)
-    found = Effect(
-        estimate=first.estimate,
-        n=n,
-        ci_low=first.ci_low,
-        ci_high=first.ci_high,
-        alpha=alpha,
-        method="p95, Woodruff by user",
-        notes=first.notes,
-        shown_as="number",
-    )
+    shown: dict[str, Any] = {
+        "n": n,
+        "alpha": alpha,
+        "method": "p95, Woodruff by user",
+        "shown_as": "number",
+    }
     if len(tests) == 1:
-        return replace(found, control_rate=first.control, treatment_rate=first.treatment)
-    known = [
-        (one.estimate or 0.0, max(one.ci_high - one.ci_low, 1e-9))
-        for one in tests
-        if one.ci_low is not None and one.ci_high is not None
-    ]
+        names = ("estimate", "ci_low", "ci_high", "notes")
+        same = {name: getattr(first, name) for name in names}
+        return Effect(**shown, **same, control_rate=first.control, treatment_rate=first.treatment)
+    known = [one for one in tests if one.ci_low is not None and one.ci_high is not None]
     if not known:
         return unknown(n, "too few users for an interval", alpha)
-    weights = [1 / width**2 for _, width in known]
-    middle = sum(w * one for w, (one, _) in zip(weights, known, strict=True)) / sum(weights)
+    weights = [1 / max(one.ci_high - one.ci_low, 1e-9) ** 2 for one in known]
+    middle = sum(map(mul, weights, (one.estimate or 0.0 for one in known))) / sum(weights)
     half = sum(weights) ** -0.5 / 2  # widths are twice a half
-    return replace(found, estimate=middle, ci_low=middle - half, ci_high=middle + half)
+    return Effect(
+        **shown, notes=first.notes, estimate=middle, ci_low=middle - half, ci_high=middle + half
+    )
 
 
 def _woodruff(curve: pd.DataFrame, sums: RatioSums, alpha: float) -> QuantileInterval:
-    levels = quantile_levels(sums, _P95, alpha=alpha)
-    low, high = (None if level is None else _quantile(curve, level) for level in levels)
+    low, high = (
+        None if level is None else _quantile(curve, level)
+        for level in stats.quantile_levels(sums, _P95, alpha=alpha)
+    )
     return QuantileInterval(
         estimate=_quantile(curve, _P95),
         n=sums.n,
@@ -446,4 +433,4 @@ def design_effect_in(users: Users, metric: str) -> float | None:
     cells = users.checked(users.cells(metric), metric, is_rate=True)
     control = [old for old, _ in pairs(cells)]
     joined = {name: sum(getattr(one, name) for one in control) for name in SUMS}
-    return user_design_effect_from_sums(RatioSums(**joined))
+    return stats.user_design_effect_from_sums(RatioSums(**joined))

@@ -13,13 +13,7 @@ import pandas as pd
 
 from evalkit import wording
 from evalkit.abtest import effects
-from evalkit.abtest.analysis import (
-    Note,
-    Table,
-    Users,
-    cells_fault,
-    fetched,
-)
+from evalkit.abtest.analysis import Note, Table, Users, fetched
 from evalkit.abtest.effects import Effect, Row, Watched, effect, up_to
 from evalkit.abtest.lock import DueLook, LockedPlan, date_of
 from evalkit.abtest.plan import DAY_S, ABPlan, Guardrail, Kind, Metric
@@ -78,7 +72,7 @@ class Question:
             cap = ("y" if metric.kind == "mean" else "x", plan.cap_per_user)
         return self.users.cells(metric.name, before=before, cap=cap)
 
-    def part(self, everyone: pd.DataFrame, metric: Metric, day: int) -> pd.DataFrame:
+    def part(self, everyone: pd.DataFrame, metric: Metric, day: float) -> pd.DataFrame:
         """Those of the users who came until that day.
 
         Raises:
@@ -89,6 +83,13 @@ class Question:
             why = nothing_counts(joined(self.users, metric.name, everyone), self.users.experiment)
             raise DataError(f"{self.users.log.where}: {why}")
         return found
+
+    def readable(self, everyone: pd.DataFrame, day: float) -> Effect | None:
+        """The effect over the users until that day; None where their sums cannot be read, as those of later users may not."""
+        try:
+            return _test(self.part(everyone, self.metric, day), self.plan.plan)
+        except DataError:
+            return None
 
     def covariate(self) -> Table:
         """What users did before, as given or as the plan names it; None without either.
@@ -261,16 +262,15 @@ def findings(ask: Question, due: Sequence[DueLook], bounds: Sequence[float]) -> 
     cuped, before = None, ask.covariate()
     if before is not None and metric.kind == "mean":
         adjusted = ask.part(ask.everyone(metric, before), metric, day)
-        cuped = effects.cuped_effect(
-            adjusted, alpha=plan.alpha, lower_is_better=metric.lower_is_better
-        )
+        lower = metric.lower_is_better
+        cuped = effects.effect(adjusted, "cuped", alpha=plan.alpha, lower_is_better=lower)
     low = _off(metric, primary.control_rate, low=True)
     outcomes = joined(ask.users, metric.name, everyone, level_is_low=low)
     told = _notes(metric, primary.control_rate, lost, outcomes, decided)
     settled = primary.verdict != "too early"  # else nothing is said of later users
-    closed, last = up_to(everyone, ask.last_closed_day), max(decided["phase"])
+    later = _n(up_to(everyone, ask.last_closed_day)) > _n(decided)
     whole_weeks, days_to_weeks = _in_whole_weeks(ask, everyone, decided)
-    of_last = decided.loc[decided["phase"] == last]
+    of_last = decided.loc[decided["phase"] == max(decided["phase"])]
     return Findings(
         primary=primary,
         looks=looks,
@@ -291,7 +291,7 @@ def findings(ask: Question, due: Sequence[DueLook], bounds: Sequence[float]) -> 
         ),
         outcomes=outcomes,
         n_later=_n(everyone) - _n(decided),
-        over_all=_readable(closed, plan) if settled and _n(closed) > _n(decided) else None,
+        over_all=ask.readable(everyone, ask.last_closed_day) if settled and later else None,
         last_phase=_test(of_last, plan) if settled and len(of_last) < len(decided) else None,
         whole_weeks=whole_weeks if settled else None,
         days_to_weeks=days_to_weeks,
@@ -316,12 +316,6 @@ def _test(cells: pd.DataFrame, plan: ABPlan, metric: Metric | None = None) -> Ef
     return effect(cells, one.kind, alpha=plan.alpha, lower_is_better=one.lower_is_better)
 
 
-def _readable(cells: pd.DataFrame, plan: ABPlan) -> Effect | None:
-    """The same where the sums can be read, as those of users who came later may not."""
-    one = plan.primary
-    return None if cells_fault(cells, one.name, is_rate=one.is_rate) else _test(cells, plan)
-
-
 def _in_whole_weeks(
     ask: Question, everyone: pd.DataFrame, decided: pd.DataFrame
 ) -> tuple[Effect | None, int]:
@@ -335,7 +329,7 @@ def _in_whole_weeks(
     until = int(days.min()) + weeks * WEEK - 1
     if more := max(0, until - int(min(ask.last_closed_day, everyone["day"].to_numpy().max()))):
         return None, more
-    return _readable(up_to(everyone, until), ask.plan.plan), 0
+    return ask.readable(everyone, until), 0
 
 
 def _off(metric: Metric, level: float | None, *, low: bool = False) -> bool:
@@ -508,7 +502,7 @@ def nothing_counts(found: Joined, experiment: str) -> str:
     said = f"no outcome {found.metric!r} of {experiment!r} within any user's outcome window"
     if found.n:
         return f"{said}: {found.sentence()}"
-    named = wording.listed(counted(dict(Counter(found.others).most_common(OTHERS))))
+    named = wording.listed(counted(dict(Counter(found.others).most_common())))
     others = f"the log holds {named}" if named else "the log holds no outcome of it"
     return f"{said}: {others}; record it under the plan's name"
 
@@ -537,7 +531,9 @@ def _span(seconds: float) -> str:
 
 
 def counted(by: Mapping[str, int]) -> list[str]:
-    return [f"{name_of(one)} ({wording.count(n)})" for one, n in by.items()]
+    """The first names with how often each is there."""
+    told = [f"{name_of(one)} ({wording.count(n)})" for one, n in by.items()]
+    return [*told[:OTHERS], "others"] if len(told) > OTHERS else told
 
 
 def name_of(value: str) -> str:

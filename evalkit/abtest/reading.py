@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
@@ -16,24 +15,9 @@ from evalkit import wording
 from evalkit.abtest.analysis import Log, Note, Table, fetched, quiet
 from evalkit.abtest.assignment import VARIANTS
 from evalkit.abtest.effects import Effect, Watched
-from evalkit.abtest.lock import (
-    LEDGER,
-    LockedPlan,
-    Look,
-    Schedule,
-    limits,
-    read_looks,
-    record_look,
-    schedule,
-)
-from evalkit.abtest.outcomes import (
-    FEWEST,
-    OTHERS,
-    Findings,
-    Question,
-    counted,
-    findings,
-)
+from evalkit.abtest.lock import LEDGER, LockedPlan, Look, Schedule, limits, read_looks, record_look
+from evalkit.abtest.lock import schedule as scheduled
+from evalkit.abtest.outcomes import FEWEST, Findings, Question, counted, findings
 from evalkit.abtest.plan import DAY_S, ABPlan
 from evalkit.errors import DataError
 from evalkit.files import JsonObject, utc
@@ -84,7 +68,10 @@ class NoReading:
     missing: tuple[Missing, ...]
     plan: LockedPlan | None = None
     simulated: bool = False
+    timed: bool = True
     findings: None = None
+    sample_ratio: tuple[()] = ()
+    health: tuple[()] = ()
     guardrails: tuple[()] = ()
     verdict: str = "too early"
     valid: bool = True
@@ -366,7 +353,7 @@ def read_ab_test(
         simulated=log.simulated,
         read_at=utc(at),
         sample_ratio=_sample_ratio(counts, plan),
-        schedule=schedule(counts, plan, at),
+        schedule=scheduled(counts, plan, at),
         health=ask.health() if len(counts) else (),
         notes=notes,
         timed=log.timed,
@@ -403,53 +390,39 @@ def _exposed(log: Log, plan: ABPlan) -> Iterator[Note]:
     Raises:
         DataError: More than `STRAY` of them are in no variant; the message names the values.
     """
-    table = fetched(log.answered(plan.experiment_name))
-    total = int(table["total"].iloc[0]) if len(table) else 0
-    strays = Counter[str]()
-    models = {variant: Counter[str]() for variant in VARIANTS}
-    for variant, model, n in zip(table["variant"], table["model"], table["n"], strict=True):
-        if variant in models:
-            models[variant][model if isinstance(model, str) else ""] += int(n)
-        else:
-            strays[variant if isinstance(variant, str) else ""] += int(n)
-    if n_stray := total - sum(by.total() for by in models.values()):
-        note = Note(kind="strays", n=n_stray, of=total, names=strays)
-        if n_stray > max(STRAY * total, min(FEWEST, total / 10)):
+    found = fetched(log.answered(plan.experiment_name)).fillna({"variant": "", "model": ""})
+    total = int(found["total"].max()) if len(found) else 0
+    inside = found["variant"].isin(VARIANTS)
+    if n := total - int(found.loc[inside, "n"].sum()):
+        strays = found.loc[~inside].groupby("variant", sort=False)["n"].sum().to_dict()
+        if n > max(STRAY * total, min(FEWEST, total / 10)):
             raise DataError(
-                f"{log.where}: {strays_said(note)}; more than {wording.percent(STRAY, 0)} are no stray rows: name the "
-                f"variants control and treatment before the test is read, or say what they are called: control_variant and "
-                f"treatment_variant in study.yaml"
+                f"{log.where}: {wording.count(n)} of {wording.plural(total, 'exposure')} have a variant other than control and "
+                f"treatment: {wording.listed(counted(strays))}; name the variants so before the test is read, or say what they "
+                f"are called: control_variant and treatment_variant in study.yaml"
             )
-        yield note
-    both = {plan.control_model, plan.treatment_model}
-    for variant, own in zip(VARIANTS, (plan.control_model, plan.treatment_model), strict=True):
-        named = {name: n for name, n in models[variant].items() if name}
+        yield Note(kind="strays", n=n, of=total, names=strays)
+    models = plan.control_model, plan.treatment_model
+    for variant, own in zip(VARIANTS, models, strict=True):
+        rows = found.loc[(found["variant"] == variant) & (found["model"] != "")]
+        named = dict(zip(rows["model"], rows["n"].tolist(), strict=True))
         others = {name: n for name, n in named.items() if name != own}
-        if others and len(both) > 1 and both & {*named}:
-            n, wrong = sum(named.values()), sum(others.values())
-            yield Note(kind="other_model", n=wrong, of=n, names=others, about=variant)
-
-
-def strays_said(note: Note) -> str:
-    """Exposures in no variant, for a note and for the message of an error."""
-    share = f"{wording.plural(note.of, 'exposure')} ({wording.percent(note.n / note.of)})"
-    more = ["others"] if len(note.names) > OTHERS else []
-    return (
-        f"{wording.count(note.n)} of {share} have a variant other than control and treatment: "
-        f"{wording.listed([*counted(note.names)[:OTHERS], *more])}"
-    )
+        if others and models[0] != models[1] and {*models} & {*named}:
+            wrong, of = sum(others.values()), sum(named.values())
+            yield Note(kind="other_model", n=wrong, of=of, names=others, about=variant)
 
 
 def _sample_ratio(counts: pd.DataFrame, plan: LockedPlan) -> tuple[PhaseUsers, ...]:
     found = []
     for one in plan.phases:
         rows = counts.loc[counts["phase"] == one.phase]
-        users = [_total(rows.loc[rows["treated"] == arm], "n") for arm in (0, 1)]
-        if any(users) or one.phase == 1:
-            share = plan.plan.changed(traffic_split=one.traffic_split).config().treated_share
-            test = sample_ratio_test(users, [1 - share, share])
-            named = {"n_control": users[0], "n_treatment": users[1], "test": test}
-            found.append(PhaseUsers(phase=one.phase, traffic_split=one.traffic_split, **named))
+        old, new = (_total(rows.loc[rows["treated"] == arm], "n") for arm in (0, 1))
+        if old or new or one.phase == 1:
+            split = one.traffic_split
+            share = plan.plan.changed(traffic_split=split).config().treated_share
+            test = sample_ratio_test([old, new], [1 - share, share])
+            users = {"n_control": old, "n_treatment": new, "test": test}
+            found.append(PhaseUsers(phase=one.phase, traffic_split=split, **users))
     return tuple(found)
 
 

@@ -11,9 +11,7 @@ import re
 import shutil
 import sqlite3
 import tempfile
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial, reduce
 from pathlib import Path
@@ -42,10 +40,7 @@ _TRUTHS = {"true": "1", "yes": "1", "false": "0", "no": "0"}
 _NAMES = 5  # values that a message lists
 
 
-_Seen = Mapping[str | None, tuple[int, int]]  # rows by variant, and those that name no user
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class _Columns:
     """What a log's columns are called, as `open_log` explains; "" for those that have the kit's own name."""
 
@@ -104,15 +99,7 @@ def open_log(
     Raises:
         DataError: Nothing is there, or it holds no such tables or columns.
     """
-    columns = _Columns(
-        user=user,
-        variant=variant,
-        outcomes=outcomes,
-        before=before,
-        variants=variants,
-        time=time,
-        experiment=experiment,
-    )
+    columns = _Columns(user, variant, outcomes, before, variants, time, experiment)
     with quiet():
         try:
             return _opened(where, (exposures, events), columns, settings)
@@ -145,35 +132,28 @@ def _opened(
 ) -> Log:
     import ibis
 
-    path = Path(where)
-    if is_user_table(where) and columns.variant and columns.outcomes:
-        engine = ibis.duckdb.connect()
-        with _closed_on_error(engine):
-            return _log_of_users(path, columns, engine)
-    if path.is_dir():
+    path, name = Path(where), str(where)
+    of_users = is_user_table(where) and bool(columns.variant and columns.outcomes)
+    engine: Any
+    if of_users or path.is_dir():
         engine = ibis.duckdb.connect(**{"preserve_insertion_order": False, **settings})
-        name, read = str(path), partial(_files_table, engine, path, columns)
+        read = partial(_files_table, engine, path, columns)
     else:
         engine, name = _connected(log_url(where))
         read = partial(_table, engine)
-    with _closed_on_error(engine):
+    try:
+        if of_users:
+            return _log_of_users(path, columns, engine)
         exposures, outcomes, meta = found = [read(one) for one in (*tables, "log_meta")]
         if missing := [one for one, table in zip(tables, found, strict=False) if table is None]:
-            what = f"no table {' or '.join(sorted(missing))}; it is not an event log"
-            if path.is_dir():
-                what = f"no {missing[0]}.parquet or {missing[0]}.csv; export the log there first"
-            raise DataError(f"{name}: {what}")
-        simulated = _says_simulated(meta)
-        log = Log(
-            exposures=exposures, outcomes=outcomes, simulated=simulated, where=name, engine=engine
-        )
-        return _renamed(log, columns)
-
-
-@contextmanager
-def _closed_on_error(engine: BaseBackend) -> Iterator[None]:
-    try:
-        yield
+            raise DataError(
+                f"{name}: no table {' or '.join(sorted(missing))}; it is not an event log (in a folder: .parquet or .csv)"
+            )
+        rows = () if meta is None else fetched(meta)[["name", "value"]].itertuples(index=False)
+        said = dict(rows)
+        simulated = said.get("simulated", "0") not in {"", "0", "false"}
+        kept = {"simulated": simulated, "where": name, "engine": engine}
+        return _renamed(Log(exposures=exposures, outcomes=outcomes, **kept), columns)
     except BaseException:
         engine.disconnect()
         raise
@@ -266,14 +246,6 @@ def _csv_types(file: Path, columns: _Columns) -> dict[str, str]:
     return types | {name: "string" for name in names if name in texts}
 
 
-def _says_simulated(meta: Table | None) -> bool:
-    if meta is None:
-        return False
-    table = fetched(meta)
-    said = dict(zip(table["name"], table["value"], strict=True))
-    return said.get("simulated", "0") not in {"", "0", "false"}
-
-
 def _renamed(log: Log, columns: _Columns) -> Log:
     """Exposures and outcomes as a warehouse keeps them, under the kit's names, within the engine that holds them."""
     import ibis
@@ -334,13 +306,18 @@ def _number(table: Table, name: str, where: Path | str) -> Column:
     if column.type().is_boolean():
         return column.cast("int32").cast("float64")
     if not column.type().is_numeric():
-        known = fetched(table.filter(column.notnull()).select(one=column).limit(1))
-        some = f", such as {known['one'].iloc[0]!r}" if len(known) else ""
-        raise DataError(
-            f"{where}: column {name!r} holds {column.type()}{some}; need numbers, or true and false"
-        )
+        raise _no_number(table.filter(column.notnull()).select(one=column), name, where)
     value = column.cast("float64")
     return value.isnan().ifelse(None, value)
+
+
+def _no_number(odd: Table, name: str, where: Path | str) -> DataError:
+    known = fetched(odd.limit(1))
+    some = f", such as {known['one'].iloc[0]!r}" if len(known) else ""
+    kind = odd.schema()["one"]
+    return DataError(
+        f"{where}: column {name!r} holds {kind}{some}; need numbers, or true and false"
+    )
 
 
 def _log_of_users(path: Path, columns: _Columns, engine: DuckDB) -> Log:
@@ -351,120 +328,86 @@ def _log_of_users(path: Path, columns: _Columns, engine: DuckDB) -> Log:
     import ibis
 
     table = _users_table(path, columns, engine)
-    user = _as_name(table[columns.user]) if columns.user else ibis.row_number().cast("string")
+    user = text(table[columns.user]) if columns.user else ibis.row_number().cast("string")
     names = {f"y{place}": name for place, name in enumerate(columns.measured)}
     numbers = {place: _number(table, name, path) for place, name in names.items()}
-    arms = _as_name(table[columns.variant])
-    rows: Table = table.select(user_id=user, variant=arms, **numbers)
-    rows = engine.create_table("rows_read", rows)
-    endless = fetched(rows.agg(**{place: rows[place].isinf().any() for place in names}))
-    for place, name in names.items():
-        if endless[place].fillna(value=False).iloc[0]:
-            raise DataError(
-                f"{path}: column {name!r} holds a number that is not finite; mend it, or leave it empty"
-            )
-    seen = _seen(rows)
-    sides = _sides(columns, seen, path)
+    rows = table.select(user_id=user, variant=text(table[columns.variant]), **numbers)
+    rows = rows.mutate(**{one: rows[one].strip().nullif("") for one in ("user_id", "variant")})
+    rows: Table = engine.create_table("rows_read", rows)
+    nobody = rows.user_id.isnull().ifelse(1, 0).sum()
+    seen = fetched(rows.group_by("variant").agg(n=rows.count(), nobody=nobody))
+    seen = seen.fillna({"variant": ""}).sort_values("n", ascending=False).set_index("variant")
+    n, by_name = int(seen["n"].sum()), seen["n"].to_dict()
+    sides = _sides(columns, by_name, path)
+    notes = [Note(kind="no_times")]
+    if strays := {one: rows for one, rows in by_name.items() if one not in sides}:
+        notes.append(Note(kind="strays", n=sum(strays.values()), of=n, names=strays))
+    unnamed = tuple(int(seen["nobody"][side]) for side in sides)
+    if any(unnamed):
+        notes.append(Note(kind="nobody", n=sum(unnamed), of=n, by_variant=unnamed))
     rows = rows.filter(rows.variant.isin(sides) & rows.user_id.notnull())
     rows = rows.mutate(variant=(rows.variant == sides[0]).ifelse(*VARIANTS))
     users = rows.group_by("user_id").agg(n=rows.count(), arms=rows.variant.nunique())
-    rows = rows.anti_join(users.filter(users.arms > 1), "user_id")
-    kept: Table = engine.create_table("rows_kept", rows)
+    kept: Table = engine.create_table(
+        "rows_kept", rows.anti_join(users.filter(users.arms > 1), "user_id")
+    )
     moments = [_MOMENT_S] * len(columns.outcomes) + [_BEFORE_S] * len(columns.before)
     outcomes = _united(
         _measured(kept.mutate(at_s=ibis.literal(at_s)), kept[place], name)
         for (place, name), at_s in zip(names.items(), moments, strict=True)
     )
-    notes = [Note(kind="no_times")]
-    if not columns.user:
-        notes.append(Note(kind="rows_are_users"))
-    n = sum(rows for rows, _ in seen.values())
-    notes += [*_left_out(seen, sides, n), *_on_several_rows(users)]
     return Log(
         exposures=kept.select("user_id", "variant", at_s=ibis.literal(_MOMENT_S)),
         outcomes=outcomes,
         where=str(path),
         engine=engine,
         timed=False,
-        notes=(*notes, *_gaps(kept, names, n)),
+        notes=(*notes, *_on_several_rows(users), *_gaps(kept, names, n)),
     )
 
 
 def _users_table(path: Path, columns: _Columns, engine: DuckDB) -> Table:
     """The file, its outcomes as numbers where it holds them as texts."""
-    import duckdb
-
-    named = [columns.variant, *columns.measured, *([columns.user] if columns.user else [])]
-    try:
-        if path.suffix == ".parquet":
-            table = engine.read_parquet(str(path))
-        else:
-            read = partial(engine.read_csv, str(path), sample_size=-1, nullstr=_MISSING)
-            there = read().columns
-            table = read(types={one: "string" for one in named if one in there})  # 007 is not 7
-    except (duckdb.Error, OSError) as why:
-        first = str(why).strip().splitlines()[0]
-        raise DataError(f"{path}: cannot be read as a table ({first})") from why
-    _refuse_lacking(str(path), named, table)
-    texts = [name for name in columns.measured if table[name].type().is_string()]
-    if not texts:
-        return table
-    told = {name: _number_in(table[name]) for name in texts}
-    found = {name: words.notnull().any().fill_null(False) for name, (_, words) in told.items()}
-    odd = fetched(table.agg(**found)).iloc[0]
-    return table.mutate(
-        **{name: words if odd[name] else value for name, (value, words) in told.items()}
-    )
-
-
-def _seen(rows: Table) -> _Seen:
-    """The most frequent variant first."""
-    nobody = rows.user_id.isnull().ifelse(1, 0).sum()
-    table = fetched(rows.group_by("variant").agg(n=rows.count(), nobody=nobody))
-    found = table.sort_values("n", ascending=False)[["variant", "n", "nobody"]]
-    return {
-        variant if isinstance(variant, str) else None: (int(n), int(of_nobody))
-        for variant, n, of_nobody in found.itertuples(index=False)
-    }
-
-
-def _number_in(column: Column) -> tuple[Column, Column]:
-    """What a text says as a number, and the texts that say none."""
     import ibis
 
-    said = column.strip()
-    said = said.isin(_MISSING).ifelse(None, said)
-    truth = said.try_cast("boolean").cast("int32").cast("float64")
-    value = ibis.coalesce(said.try_cast("float64"), truth)
-    return value, (said.notnull() & value.isnull()).ifelse(said, None)
+    named = [columns.variant, *columns.measured, *([columns.user] if columns.user else [])]
+    if path.suffix == ".parquet":
+        table = engine.read_parquet(str(path))
+    else:
+        read = partial(engine.read_csv, str(path), sample_size=-1, nullstr=_MISSING)
+        there = read().columns
+        table = read(types={one: "string" for one in named if one in there})  # 007 is not 7
+    _refuse_lacking(str(path), named, table)
+    table = engine.create_table("rows_told", table.select(*dict.fromkeys(named)))
+    for name in columns.measured:
+        if not table[name].type().is_string():
+            continue
+        told: Column = table[name]
+        said = told.strip()
+        said = said.isin(_MISSING).ifelse(None, said)
+        truth = said.try_cast("boolean").cast("int32").cast("float64")
+        value = ibis.coalesce(said.try_cast("float64"), truth)
+        odd = table.filter(said.notnull() & value.isnull()).select(one=said)
+        if fetched(odd.count()):
+            raise _no_number(odd, name, path)
+        table = table.mutate(**{name: value})
+    return table
 
 
-def _as_name(column: Column) -> Column:
-    """An id or a variant as text: 7 for 7.0, "true" for true, nothing for blanks."""
-    if column.type().is_floating():
-        whole = column.cast("int64").cast("string")
-        column = (column == column.floor()).ifelse(whole, column.cast("string"))
-    return column.cast("string").strip().nullif("")
-
-
-def _sides(columns: _Columns, seen: _Seen, path: Path) -> list[str]:
+def _sides(columns: _Columns, seen: Mapping[str, int], path: Path) -> list[str]:
     """The two variants as the table spells them; each must be there."""
     sides = []
     for given in columns.variants:
         found = [one for one in seen if one == given.strip()]
         found = found or [one for one in seen if one and _meant(one) == _meant(given)]
-        if len(found) != 1:
-            named = [f"{one or 'none'!r} ({wording.count(n)})" for one, (n, _) in seen.items()]
-            some = wording.listed(named[:_NAMES])
+        if len(found) != 1 or found[0] in sides:
+            named = [f"{one or 'none'!r} ({wording.count(n)})" for one, n in seen.items()]
+            what = "is named as control and as treatment" if found else "is in no row"
             raise DataError(
-                f"{path}: no row has the variant {given!r}; column {columns.variant!r} holds {some}: say which "
+                f"{path}: {given!r} {what}; column {columns.variant!r} holds {wording.listed(named[:_NAMES])}: say which "
                 f"is which, control_variant and treatment_variant in study.yaml, variants=(control, treatment) in open_log"
             )
         sides += found
-    if sides[0] == sides[1]:
-        raise DataError(
-            f"{path}: {sides[0]!r} is named as control and as treatment; say which is which"
-        )
     return sides
 
 
@@ -475,19 +418,6 @@ def _meant(name: str) -> float | str:
         return float(_TRUTHS.get(folded, folded))
     except ValueError:
         return folded
-
-
-def _left_out(seen: _Seen, sides: Sequence[str], n: int) -> Iterator[Note]:
-    """Which rows, of n, do not count."""
-    others = Counter[str]()
-    for one, (rows, _) in seen.items():
-        if one not in sides:
-            others[one or "none"] += rows  # one of this name may stand beside rows without any
-    if others:
-        yield Note(kind="other_variants", n=others.total(), of=n, names=others)
-    nobody = tuple(seen[side][1] for side in sides)
-    if any(nobody):
-        yield Note(kind="nobody", n=sum(nobody), of=n, by_variant=nobody)
 
 
 def _on_several_rows(users: Table) -> Iterator[Note]:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import islice
 from numbers import Integral
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 
@@ -78,7 +78,6 @@ class TestSet(Brief):
         examples: The usable rows in file order, at most `limit`; empty when they were not kept.
         again: Reads the same rows from the file once more.
         n_rows: Usable rows in the whole file, whatever the limit.
-        n_open_ended: Those of which nothing is expected.
         fingerprint: SHA-256 hex over ids and messages of the whole file; row order, key order, BOM and CRLF don't matter.
         problems: Rows left out (`strict=False` only).
         notes: What is no obstacle but should be known: repeated rows, few rows, blank lines.
@@ -93,12 +92,10 @@ class TestSet(Brief):
     path: Path
     examples: tuple[Example, ...]
     n_rows: int
-    n_open_ended: int = 0
     fingerprint: str
     again: Callable[[], Iterator[Example]] = field(repr=False, compare=False)
     problems: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = ()
-    system_prompt: str = ""
     system_prompt_mode: str = "none"
     requests: Mapping[str, int] = field(default_factory=dict)
     fields: tuple[str, ...] = ()
@@ -161,12 +158,10 @@ def read_examples(
         path=reader.path,
         examples=tuple(kept),
         n_rows=len(reader.digests),
-        n_open_ended=len(reader.open_ended),
         fingerprint=hashlib.sha256(b"".join(sorted(reader.digests))).hexdigest(),
-        again=lambda: islice(_Reader(*how).examples(), limit or None),
+        again=lambda: itertools.islice(_Reader(*how).examples(), limit or None),
         problems=tuple(reader.problems),
         notes=tuple(reader.notes()),
-        system_prompt=reader.system_prompt,
         system_prompt_mode=listed(uses) if len(uses) > 1 else next(iter(reader.prompt_use), "none"),
         requests=dict(reader.requests),
         fields=tuple(name for name in reader.fields_seen if name not in {"id", "metadata"}),
@@ -351,14 +346,12 @@ class _Reader:
             yield f"{plural(len(self.problems), 'row')} left out that cannot be used, the first is line {self.problems[0].line}"
         if self.repeated:
             yield self.repeated
-        if n_open == n > 0:
+        if n_open:
+            named = f"{plural(n_open, 'row')} of {count(n)}, the first is line {self.open_ended[0]}"
             yield (
-                "nothing is expected of any row, so there is no exact match or similarity: people decide, or as "
+                f"nothing is expected of {named}: they count nowhere in exact match and similarity; people decide, or as "
                 "primary_metric format (with a checker) or a scorer of your own"
             )
-        elif n_open:
-            named = f"{plural(n_open, 'row')} of {count(n)}, the first is line {self.open_ended[0]}"
-            yield f"nothing is expected of {named}: they count nowhere in exact match and similarity"
         if self.repeated_prompts:
             few = listed(self.repeated_prompts[:5])
             yield f"{plural(len(self.repeated_prompts), 'prompt')} asked before (line {few}): such rows are not independent"
@@ -394,32 +387,24 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes | UnusableError]]:
     """Numbered lines as bytes; only a newline ends a line, and one that is too long is never held."""
     try:
         with path.open("rb") as file:
-            number = 0
-            while line := file.readline(MAX_LINE_BYTES):
-                number += 1
+            for number in itertools.count(1):
+                if not (line := file.readline(MAX_LINE_BYTES)):
+                    return
                 if number == 1 and line[:2] in {b"\xff\xfe", b"\xfe\xff"}:
                     yield 1, UnusableError("the file is UTF-16", "save it as UTF-8")
                     return
-                if len(line) == MAX_LINE_BYTES and not line.endswith(b"\n"):
-                    n_mb, most = (len(line) + _skipped(file)) / 2**20, MAX_LINE_BYTES // 2**20
-                    told = (
-                        f"the line is {n_mb:.0f} MB long, more than {most} MB, which no model reads"
-                    )
-                    remedy = "shorten or remove it; is there a line end after each row?"
-                    yield number, UnusableError(told, remedy)
-                else:
+                if len(line) < MAX_LINE_BYTES or line.endswith(b"\n"):
                     yield number, line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+                    continue
+                n_bytes = len(line)
+                while not line.endswith(b"\n") and (line := file.readline(2**20)):
+                    n_bytes += len(line)
+                n_mb, most = n_bytes / 2**20, MAX_LINE_BYTES // 2**20
+                told = f"the line is {n_mb:.0f} MB long, more than {most} MB, which no model reads"
+                remedy = "shorten or remove it; is there a line end after each row?"
+                yield number, UnusableError(told, remedy)
     except OSError as why:
         raise DataError(f"{path}: cannot read this file ({why.strerror}); check the path") from why
-
-
-def _skipped(file: BinaryIO) -> int:
-    n = 0
-    while chunk := file.readline(2**20):
-        n += len(chunk)
-        if chunk.endswith(b"\n"):
-            break
-    return n
 
 
 def _parsed(raw: bytes) -> JsonObject:

@@ -9,7 +9,7 @@ import os
 import re
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -531,13 +531,13 @@ STOPS = {
 _REFUSED = "request refused; a parameter set to None is left out, extra_body adds others"
 _NO_QUOTA = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
 _FLAGGED = re.compile(r"flagged|moderation|content (?:policy|filter)|safety", re.IGNORECASE)
-_WRONG_NAME = {"model_not_found", "invalid_model"}
-_WRONG_REQUEST = _WRONG_NAME | {"unsupported_parameter", "unsupported_value", "unknown_parameter"}
+_WRONG_REQUEST = {"model_not_found", "invalid_model", "unknown_parameter"}
+_WRONG_REQUEST |= {"unsupported_parameter", "unsupported_value"}
 FILTERED = {"content_filter", "content_policy_violation"}
 _TOO_LONG = {"context_length_exceeded", "string_above_max_length"}
 _WRONG_ROW = {"invalid_request_error", "invalid_argument", "badrequesterror"}
-_RATE = {"rate_limit_exceeded", "rate_limit_error", "rate_limited"}
-_LIMITED = _RATE | {"too_many_requests", "resource_exhausted"}
+_LIMITED = {"rate_limit_exceeded", "rate_limit_error", "rate_limited", "too_many_requests"}
+_LIMITED |= {"resource_exhausted"}
 _CURELESS = _NO_QUOTA | _WRONG_REQUEST | FILTERED | _TOO_LONG | _WRONG_ROW  # told without a status
 
 
@@ -559,9 +559,3 @@ class Fault:
 
 class TooLargeError(Exception):
     """A reply went beyond the limit; the message says how large it is, as far as is known."""
-
-
-def _causes(why: BaseException) -> Iterator[BaseException]:
-    while (cause := why.__cause__) is not None:
-        yield cause
-        why = cause

@@ -2,24 +2,42 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import json
 import platform
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import version
-from numbers import Integral
+from numbers import Integral, Real
+from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import msgspec
 
 from evalkit.answers import dataset, scoring
 from evalkit.answers import journal as journals
-from evalkit.answers.functions import CallableModel, ModelFunction, identity
 from evalkit.answers.scoring import Checker
+from evalkit.conversation import thoughts_and_answer
 from evalkit.errors import DataError, DesignError
-from evalkit.files import JsonObject, no_number, read_yaml
+from evalkit.files import JsonObject, as_record, no_number, read_yaml
+from evalkit.records import Answer
 from evalkit.study import TYPES, Settings, checked, named
-from evalkit.wording import count, flattened, listed, plural, redacted
+from evalkit.wording import (
+    cleaned,
+    count,
+    flattened,
+    known_secrets,
+    listed,
+    plural,
+    redacted,
+    without_secrets,
+)
 
 if TYPE_CHECKING:
     from evalkit.answers.endpoint import Endpoint
@@ -27,8 +45,13 @@ if TYPE_CHECKING:
 
 PriceList = Mapping[str, "Prices | JsonObject"]
 Names = str | Iterable[str]
+ModelFunction = Callable[[list[JsonObject]], str | Awaitable[str | None] | None]
 
 SCORERS = ("similarity",)
+_LEAST = {  # whole numbers, and numbers
+    **dict.fromkeys(("samples", "concurrency", "attempts", "abort_after"), 1),
+    **{"patience_s": 0.0, "timeout_s": 0.001, "max_reply_mb": 0.001},
+}
 _LONG_VALUE = 120  # characters of a parameter's value that are shown
 _CHARS_PER_TOKEN = 3  # an upper bound needs few characters a token; English has about four
 
@@ -70,20 +93,14 @@ class Evaluation:
     keep: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("samples", "concurrency", "attempts", "abort_after"):
-            if not isinstance(n := getattr(self, name), Integral) or n < 1:
-                raise DesignError(f"{name} is {n!r}; need at least 1, a whole number")
-        for name, least in (("patience_s", 0.0), ("timeout_s", 0.001), ("max_reply_mb", 0.001)):
-            value = getattr(self, name)
-            if not isinstance(value, int | float) or no_number(value) or value < least:
-                raise DesignError(f"{name} is {value!r}; need a number of at least {least:g}")
-        if not isinstance(self.model, str) and not callable(self.model):
-            need = "need the name of a model, or a function of the messages"
-            raise DesignError(f"model is {self.model!r}; {need}")
-        if self.name and isinstance(self.model, str):
-            raise DesignError(
-                f"name is {self.name!r}, but model {self.model!r} has one; it is for functions"
-            )
+        for name, least in _LEAST.items():
+            kind, value = Integral if isinstance(least, int) else Real, getattr(self, name)
+            if not isinstance(value, kind) or no_number(value) or value < least:
+                whole = "a whole number" if kind is Integral else "a number"
+                raise DesignError(f"{name} is {value!r}; need {whole} of at least {least:g}")
+        if not callable(self.model) and (self.name or not isinstance(self.model, str)):
+            need = "need the name of a model, or a function of the messages, which may be given one"
+            raise DesignError(f"model is {self.model!r}, name {self.name!r}; {need}")
         if self.journal is not None:
             self.function()  # what has no name must cost no call either
         for name in ("scorers", "slice_fields"):  # any iterable, also one that is read only once
@@ -207,6 +224,97 @@ def _shown(value: object) -> str:
     return text if len(text) <= _LONG_VALUE else f"{text[:_LONG_VALUE]}…"
 
 
+class CallableModel:
+    """Asks a function of the messages, sync (in a thread) or async; an exception becomes an `error` answer."""
+
+    def __init__(
+        self, function: ModelFunction, *, n_threads: int = 16, strip_think: bool | None = None
+    ) -> None:
+        """Wraps `function(messages) -> str`; a sync one runs in at most `n_threads` threads."""
+        self._function, self._strip_think = function, strip_think
+        self._secrets = known_secrets()
+        self._executor = ThreadPoolExecutor(n_threads, thread_name_prefix="evalkit-model")
+        called = getattr(function, "__call__", function)  # noqa: B004 - an object with an async __call__ is async too
+        self._is_async = any(map(inspect.iscoroutinefunction, (function, called)))
+
+    async def ask(
+        self,
+        messages: Sequence[Mapping[str, object]],
+        *,
+        request: Mapping[str, object] | None = None,
+        first: bool = False,
+    ) -> Answer:
+        """Asks once; the function does its own retries, and a first failure stops nothing.
+
+        Raises:
+            DesignError: The row holds tools or the like, of which a function would not hear.
+        """
+        del first
+        if request:
+            raise DesignError(
+                f"rows of the test set hold {', '.join(request)}, and a function is given the messages only; "
+                "ask an endpoint, or take them out of the rows"
+            )
+        plain = [dict(message) for message in messages]
+        started = time.perf_counter()
+        try:
+            text = await self._called(plain)
+        except Exception as why:
+            return self._failed(f"{type(why).__name__}: {why}", started)
+        if text is not None and not isinstance(text, str | list):
+            kind = type(text).__name__
+            return self._failed(f"the model function returned {kind}; it must return text", started)
+        clean, sanitized = cleaned(without_secrets(flattened(text), self._secrets))
+        thinking, clean = ("", clean) if self._strip_think is False else thoughts_and_answer(clean)
+        return Answer(
+            text=clean,
+            outcome="ok" if clean.strip() else "empty",
+            latency_ms=(time.perf_counter() - started) * 1000,
+            sanitized=sanitized,
+            thinking=thinking,
+        )
+
+    async def aclose(self) -> None:
+        """Lets the threads go, without waiting for a call that hangs."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+    async def _called(self, messages: list[JsonObject]) -> object:
+        if self._is_async:
+            found = self._function(messages)
+        else:
+            loop = asyncio.get_running_loop()
+            found = await loop.run_in_executor(self._executor, self._function, messages)
+        return await found if inspect.isawaitable(found) else found
+
+    def _failed(self, error: str, started: float) -> Answer:
+        return Answer(
+            text="",
+            outcome="error",
+            error=redacted(cleaned(error)[0], self._secrets)[:2000],
+            latency_ms=(time.perf_counter() - started) * 1000,
+        )
+
+
+def identity(function: Callable[..., object]) -> dict[str, str]:
+    """The module of a function that its module knows by its name, as pickle has it: of no partial, object, method or lambda.
+
+    Raises:
+        DesignError: It has no name of its own.
+    """
+    module = getattr(function, "__module__", None) or ""
+    try:
+        is_known = attrgetter(function.__qualname__)(sys.modules.get(module)) == function
+    except AttributeError:
+        is_known = False
+    if not is_known:
+        name = getattr(function, "__qualname__", type(function).__name__)
+        raise DesignError(
+            f"{name} has no name of its own to keep its answers apart by; give the journal a function that stands in its "
+            'module by its name, or say name="..."'
+        )
+    return {"module": module, "made_with": ""}
+
+
 CALLS_TO = "/v1/chat/completions"  # what a batch says of where its calls go
 
 
@@ -296,7 +404,8 @@ def options(settings: Settings, role: Role, file: Path | None) -> JsonObject:
             `base:` and `fine_tuned:`, for one of them. None where there is no such file.
 
     Raises:
-        DataError: The file holds what is no setting of a request.
+        DataError: The file is no mapping of names to values.
+        DesignError: It holds what is no setting of a request.
     """
     plain = {name: getattr(settings, name) for name in _PLAIN}
     said = {**plain, **dict.fromkeys(_RICH), **(_read(file, role) if file else {})}
@@ -314,42 +423,31 @@ def options(settings: Settings, role: Role, file: Path | None) -> JsonObject:
 
 def _read(path: Path, role: Role) -> JsonObject:
     """What the file says of a model: of both, and then of this one."""
-    need = "the names of settings, extra_body, about; and base and fine_tuned with the same again"
-    found = read_yaml(path, need=need) or {}
-    parts = {one: found.pop(one, None) or {} for one in ROLES} if isinstance(found, dict) else {}
-    if not parts or not all(isinstance(one, dict) for one in parts.values()):
-        raise DataError(f"{path}: need {need}")
-    shared = _checked(found, str(path))
-    own = {one: _checked(said, f"{path}: {one}") for one, said in parts.items()}[role]
-    rich = {name: {**shared.get(name, {}), **own.get(name, {})} for name in _RICH}
-    return {**shared, **own, **{name: one for name, one in rich.items() if one}}
-
-
-def _checked(said: Mapping[str, object], where: str) -> JsonObject:
+    need = (
+        "need the names of settings, extra_body, about; and base and fine_tuned with the same again"
+    )
+    found = as_record(read_yaml(path, need=need) or {}, dict[str, Any], f"{path}: not so", need)
+    own = {
+        one: as_record(found.pop(one, None) or {}, dict[str, Any], f"{path}: {one}: not so", need)
+        for one in ROLES
+    }[role]
     types = {**{name: TYPES[name] for name in _PLAIN}, **dict.fromkeys(_RICH, dict)}
-    try:
-        return checked({str(name): one for name, one in said.items()}, types=types, where=where)
-    except DesignError as why:
-        raise DataError(str(why)) from None
+    said: JsonObject = {**checked(found, types=types, where=str(path))}
+    own |= checked(own, types=types, where=f"{path}: {role}")
+    rich = {name: {**said.get(name, {}), **own.get(name, {})} for name in _RICH}
+    return {**said, **own, **{name: one for name, one in rich.items() if one}}
+
+
+_Money = Annotated[float, msgspec.Meta(ge=0, le=1e15)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prices:
     """What a million tokens cost."""
 
-    prompt_per_million: float
-    completion_per_million: float
+    prompt_per_million: _Money
+    completion_per_million: _Money
     currency: str = "USD"
-
-    def __post_init__(self) -> None:
-        """Checks the numbers.
-
-        Raises:
-            DataError: A price is not a number of at least 0.
-        """
-        for name in ("prompt_per_million", "completion_per_million"):
-            if no_number(value := getattr(self, name)) or value < 0:
-                raise DataError(f"prices: {name} is {value}; need a number of at least 0")
 
     def cost(self, prompt_tokens: float, completion_tokens: float) -> float:
         """The money for so many tokens."""
@@ -410,13 +508,10 @@ def prices_of(prices: str | Path | PriceList | None, model: str) -> Prices | Non
     entry = (prices or {}).get(model)
     if entry is None or isinstance(entry, Prices):
         return entry
-    try:
-        named = ("prompt_per_million", "completion_per_million")
-        return Prices(**{**entry, **{name: float(entry[name]) for name in named}})
-    except (TypeError, KeyError, ValueError, OverflowError) as why:
-        raise DataError(
-            f"prices of {model!r}: {entry!r}; need prompt_per_million and completion_per_million as numbers, and a currency"
-        ) from why
+    need = (
+        "need prompt_per_million and completion_per_million, numbers of at least 0, and a currency"
+    )
+    return as_record(entry, Prices, f"prices of {model!r}: {entry!r}", need)
 
 
 def duration(seconds: float) -> str:

@@ -40,9 +40,8 @@ def carries(results: Iterable[EvalResult], metric: str) -> bool:
     """
     if metric == "format":
         return any(one.format_correct is not None for one in results)
-    if metric == "exact_match" or metric in SCORERS:
-        return any(one.exact_match is not None or metric in one.scores for one in results)
-    return any(metric in one.scores for one in results)
+    is_ours = metric == "exact_match" or metric in SCORERS
+    return any(metric in one.scores or (is_ours and one.exact_match is not None) for one in results)
 
 
 def metric_names(results: Sequence[EvalResult]) -> tuple[str, ...]:
@@ -259,21 +258,19 @@ def pair_of(
         {metric: mean([value(one, metric) for one in group]) for metric in names}
         for group in (old, new)
     )
+    before, after = base.get(status_metric), tuned.get(status_metric)
+    status: Status = "undefined"
+    if before is not None and after is not None:
+        status = _STATUS[(before > 0.5) != lower_is_better, (after > 0.5) != lower_is_better]
     return Pair(
         example_id=name,
         base=old[0],
         fine_tuned=new[0],
-        status=_status(base.get(status_metric), tuned.get(status_metric), lower_is_better),
+        status=status,
         base_values=base,
         fine_tuned_values=tuned,
         any_error=any(one.outcome == "error" for one in (*old, *new)),
     )
-
-
-def _status(old: float | None, new: float | None, lower_is_better: bool) -> Status:
-    if old is None or new is None:
-        return "undefined"
-    return _STATUS[(old > 0.5) != lower_is_better, (new > 0.5) != lower_is_better]
 
 
 def paired_test(

@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING, NoReturn, ParamSpec, TypeVar
 
 from evalkit.answers import dataset, scoring
 from evalkit.answers import journal as journals
-from evalkit.answers.evaluation import SCORERS, Estimate, Evaluation, Names, duration
-from evalkit.answers.functions import CallableModel
+from evalkit.answers.evaluation import SCORERS, CallableModel, Estimate, Evaluation, Names, duration
 from evalkit.answers.scoring import Checker
 from evalkit.conversation import holds_thoughts
 from evalkit.errors import DataError, ModelError
@@ -173,23 +172,17 @@ def results_from_journal(
         elif call.sample == 0:
             unanswered.append(call.example)
     if unanswered and remedy is not None:
-        _tell_unanswered(found, test_set, unanswered, remedy)
+        known, n = {entry.example_id for entry in found.entries}, len(test_set.examples)
+        changed = sum(example.example_id in known for example in unanswered)
+        reworded = f", {changed} of them asked in other words" if changed else ""
+        told = (
+            f"{found.path}: no answer to {plural(len(unanswered), 'row')} of {n} in {test_set.path}"
+            f" (first: line {unanswered[0].line}){reworded}; {remedy}"
+        )
+        if len(unanswered) == n:
+            raise DataError(told)
+        warnings.warn(visible(told), stacklevel=2)
     return results
-
-
-def _tell_unanswered(
-    found: journals.Journal, test_set: dataset.TestSet, unanswered: list[Example], remedy: str
-) -> None:
-    known, n = {entry.example_id for entry in found.entries}, len(test_set.examples)
-    changed = sum(example.example_id in known for example in unanswered)
-    reworded = f", {changed} of them asked in other words" if changed else ""
-    text = (
-        f"{found.path}: no answer to {plural(len(unanswered), 'row')} of {n} in {test_set.path}"
-        f" (first: line {unanswered[0].line}){reworded}; {remedy}"
-    )
-    if len(unanswered) == n:
-        raise DataError(text)
-    warnings.warn(visible(text), stacklevel=3)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -298,22 +291,17 @@ def _opened(plan: Evaluation) -> Iterator[_Asking]:
             yield _Asking(plan=plan, writer=writer, tally=tally, drawn=drawn)
         finally:
             drawn.close()
-    _warn_of_changes(tally)
-
-
-def _warn_of_changes(tally: Tally) -> None:
-    """Warns when the answers came from more than one model, and when thoughts in them would be scored."""
     if tally.n_unstripped:
         warnings.warn(
             f"{tally.n_unstripped} of {plural(tally.n_done, 'answer')} hold thoughts, which are scored as part of them; "
             "without strip_think: false they are told apart; answers in a journal have to be asked afresh",
-            stacklevel=4,  # past `_opened` and contextlib
+            stacklevel=3,  # past contextlib
         )
     if len(tally.served) > 1:
         served = listed([f"{name!r} ({plural(n, 'answer')})" for name, n in tally.served.items()])
         warnings.warn(
             f"the server's model changed: {visible(served)}; compare only what one model answered: ask the others afresh",
-            stacklevel=4,
+            stacklevel=3,
         )
 
 

@@ -79,21 +79,26 @@ def checker(choice: str | Checker, *, folder: Path | None = None) -> Checker:
     Raises:
         DesignError: No such checker, a broken pattern, no readable schema, or a file that fails.
     """
-    if callable(choice):
-        return choice
     kind, _, rest = str(choice).partition(":")
     if kind == "regex" and rest:
         return _regex_checker(rest)
     if kind == "schema" and rest:
         return _schema_checker(inside(folder, rest) if folder else Path(rest))
+    return _chosen(choice, CHECKERS, "checker", folder, forms="regex:<pattern>, schema:<file>, ")
+
+
+def _chosen(
+    choice: Any, known: Mapping[str, Any], kind: str, folder: Path | None, forms: str = ""
+) -> Any:
+    """A checker or a scorer: itself, in a file of one's own, or one of the known."""
+    if callable(choice):
+        return choice
     if is_own(choice):
-        return own_function(choice, kind="checker", folder=folder)
-    if str(choice) in CHECKERS:
-        return CHECKERS[str(choice)]
-    names = ", ".join(CHECKERS)
-    raise DesignError(
-        f"checker {choice!r}: use {names}, regex:<pattern>, schema:<file>, FILE.py:NAME or a callable"
-    )
+        return own_function(choice, kind=kind, folder=folder)
+    if str(choice) in known:
+        return known[str(choice)]
+    use = f"{', '.join(known)}, {forms}FILE.py:NAME or a callable"
+    raise DesignError(f"{kind} {choice!r}: use {use}")
 
 
 CHECKERS: Mapping[str, Checker] = {
@@ -117,16 +122,12 @@ def _schema_checker(path: Path) -> Checker:
     from referencing import Registry
 
     remedy = "name another file, or checker: none"
+    schema = read_json(path, said="checker: no readable JSON schema", remedy=remedy)
     try:
-        schema = read_json(path, said="no readable JSON schema", remedy=remedy)
-        if not isinstance(schema, dict):
-            raise SchemaError("it is no object")
         kind = validator_for(schema)
         kind.check_schema(schema)
-    except DataError as why:
-        raise DesignError(f"checker schema:{why}") from why
-    except SchemaError as why:
-        said = " ".join(why.message.split())[:200]
+    except (SchemaError, TypeError) as why:
+        said = " ".join(str(getattr(why, "message", why)).split())[:200]
         raise DesignError(f"checker schema:{path}: no JSON schema ({said}); {remedy}") from why
     validator = kind(schema, registry=Registry())  # an empty one: a schema never fetches another
 
@@ -248,15 +249,7 @@ def scorer(choice: str | Scorer, *, folder: Path | None = None) -> Scorer:
     Raises:
         DesignError: No such scorer, or a file that fails.
     """
-    if callable(choice):
-        return choice
-    if is_own(choice):
-        return own_function(choice, kind="scorer", folder=folder)
-    if str(choice) in SCORERS:
-        return SCORERS[str(choice)]
-    raise DesignError(
-        f"scorer {choice!r}: use {', '.join(SCORERS)}, FILE.py:NAME or a callable(expected, predicted)"
-    )
+    return _chosen(choice, SCORERS, "scorer", folder)
 
 
 def scorers_by_name(
@@ -284,25 +277,22 @@ def score(
     one: Scorer, right: Sequence[str], predicted: str, outcome: str, row: Example | None = None
 ) -> float | None:
     """The best of what it says against each right answer; against an empty one where nothing is expected."""
-    made = (_score_against(one, each, predicted, outcome, row) for each in right or ("",))
-    return max((score for score in made if score is not None), default=None)
+    if outcome not in {"ok", "truncated"}:
+        return None if one is tool_call and not any(map(conversation.calls_in, right)) else 0.0
+    made, own_row = list[float](), None if is_ours(one) else row
+    for expected in right or ("",):
+        given = (
+            _own_score(one, own_row, expected, predicted) if own_row else one(expected, predicted)
+        )
+        if given is not None:
+            is_lost = isinstance(given, bool) and outcome != "ok"
+            made.append(0.0 if is_lost else float(given))
+    return max(made, default=None)
 
 
 def is_ours(one: Scorer) -> bool:
     """Whether it is one of the kit's own."""
     return SCORERS.get(getattr(one, "__name__", "")) is one
-
-
-def _score_against(
-    one: Scorer, expected: str, predicted: str, outcome: str, row: Example | None
-) -> float | None:
-    if outcome not in {"ok", "truncated"}:
-        return None if one is tool_call and tool_call(expected, "") is None else 0.0
-    own_row = None if is_ours(one) else row
-    score = _own_score(one, own_row, expected, predicted) if own_row else one(expected, predicted)
-    if score is None:
-        return None
-    return float(score and outcome == "ok") if isinstance(score, bool) else float(score)
 
 
 def _own_score(one: Scorer, row: Example, expected: str, predicted: str) -> float | bool | None:
@@ -366,27 +356,18 @@ def _scored(
     for name, one in scorers.items():
         if example.expects or not is_ours(one):
             scores[name] = score(one, example.right, text, answer.outcome, example)
+    of_row = ("example_id", "expected", "slices", "cluster", "messages", "also_right")
+    of_answer = ("outcome", "finish_reason", "prompt_tokens", "completion_tokens", "latency_ms")
     return EvalResult(
-        example_id=example.example_id,
+        **{name: getattr(example, name) for name in of_row},
+        **{name: getattr(answer, name) for name in (*of_answer, "error", "has_thoughts")},
         input_text=input_text(example.messages),
-        expected=example.expected,
         predicted=text,
         exact_match=matches if example.expects else None,
         format_correct=None if check is unchecked else ok and has_form(check, example, text),
-        outcome=answer.outcome,
         sample=sample,
         scores=scores,
-        slices=example.slices,
-        cluster=example.cluster,
-        finish_reason=answer.finish_reason,
-        prompt_tokens=answer.prompt_tokens,
-        completion_tokens=answer.completion_tokens,
-        latency_ms=answer.latency_ms,
-        error=answer.error,
-        messages=example.messages,
-        has_thoughts=answer.has_thoughts,
         thinking_tokens=answer.tokens_of_thoughts(),
-        also_right=example.also_right,
     )
 
 
@@ -420,8 +401,8 @@ def own_function(choice: str, *, kind: str, folder: Path | None = None) -> Calla
         found = runpy.run_path(str(path)).get(named["name"])
     except (Exception, SystemExit) as why:
         frames = traceback.extract_tb(why.__traceback__)
-        lines = [1, *(one.lineno or 0 for one in frames if one.filename == str(path))]
-        line = why.lineno if isinstance(why, SyntaxError) else lines[-1]
+        lines = [one.lineno for one in frames if one.filename == str(path)]
+        line = why.lineno if isinstance(why, SyntaxError) else [1, *lines][-1]
         told = f"{path}:{line}: {kind} {choice}: the file fails: {_said(why)}"
         raise DesignError(f"{told}; mend it") from why
     if not callable(found):

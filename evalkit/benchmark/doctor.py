@@ -34,6 +34,7 @@ from evalkit.conversation import Messages, attachments, conversation_text
 from evalkit.errors import DataError
 from evalkit.files import read_record, to_line, write_whole
 from evalkit.records import Brief, Example
+from evalkit.wording import listed, plural
 
 NEAR = 0.9  # similarity of two inputs from which they are near-duplicates
 GRAM = 8  # words in a row that are unlikely to be shared by chance
@@ -115,6 +116,10 @@ class Checkup(Brief):
     def counts(self) -> dict[str, int]:
         """Findings by kind."""
         return dict(Counter(one.kind for one in self.findings))
+
+    def __str__(self) -> str:
+        found = [f"{kind} {n}" for kind, n in self.counts().items()]
+        return f"{self.path}: {plural(self.n, 'row')}, found: {listed(found) or 'nothing'}."
 
 
 def examine(

@@ -15,7 +15,7 @@ import nh3
 
 from evalkit.files import JsonObject
 from evalkit.show.tables import MADE_HERE
-from evalkit.wording import plural, visible, without_secrets
+from evalkit.wording import visible, without_secrets
 
 _TAGS = nh3.ALLOWED_TAGS | {"picture", "source", "section", "tfoot"}
 _ATTRIBUTES = {
@@ -30,7 +30,7 @@ _ATTRIBUTES = {
     "details": {"open"},
 }
 _VALUES = {"div": {"tabindex": {"0"}, "role": {"region", "group", "img"}}}
-_IMAGE = re.compile(r"data:image/(png|jpeg|gif|webp|svg\+xml);base64,[A-Za-z0-9+/=\s]+\Z")
+_IMAGE = re.compile(r"data:image/(png|jpeg|gif|webp|svg\+xml);base64,[A-Za-z0-9+/\s]+={0,2}\s*\Z")
 _PLAIN_CLASSES = {"dataframe", "num", "ek-chip", "ek-result", "ek-text"}
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _PROGRESS = re.compile(  # the lines of benchmark.progress; they stay in the notebook
@@ -39,7 +39,6 @@ _PROGRESS = re.compile(  # the lines of benchmark.progress; they stay in the not
 _OBJECT = re.compile(  # what plotting calls return besides the picture: an address in memory is no result
     r"\s*(?:\[|array\(\[)?\s*(?:<(?:matplotlib|seaborn)\.[^\n>]* at 0x[0-9a-f]+>|<Axes|<Figure size|Text\()"
 )
-_FIGURE = re.compile(r"<Figure size [\dx.]+ with (\d+) Axes>")
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 _BOX = '<div class="ek-scroll" tabindex="0" role="region" aria-label="Table">'
 _TAG = re.compile(r'<((?:[^"<>]|"[^"]*")*)>')  # as nh3 writes one: each value in double quotes
@@ -102,12 +101,10 @@ def prose(source: str, first: bool = False) -> str:
     text = re.sub(r"(?m)^(#+ *|\*\*)Answer(\*\*)?[.:]?\s*$", "", text)
     if not text.strip():
         return ""
-    made = _from_markdown(text)
-    return (
-        f'<details class="about"><summary>What goes in, what comes out</summary>{made}</details>'
-        if first and title
-        else made
-    )
+    made, about = _from_markdown(text), "What goes in, what comes out"
+    if not (first and title):
+        return made
+    return f'<details class="about"><summary>{about}</summary>{made}</details>'
 
 
 def with_heading_levels(markup: str) -> str:
@@ -187,13 +184,8 @@ def _with_tables_mended(markup: str) -> str:
 
 
 def _image(kind: str, content: str, alt: str) -> str:
-    try:
-        is_image = base64.b64decode(content, validate=True) != b""
-    except ValueError:
-        is_image = False
-    if not is_image:
-        return '<p class="ek-note">An image that is damaged stands here in the notebook.</p>'
-    if plain_figure := _FIGURE.match(alt):
-        alt = f"A figure with {plural(int(plain_figure[1]), 'panel')}, drawn without a description"
     source = f"data:image/{kind};base64,{content}"
-    return f'<figure class="ek-figure"><img src="{source}" alt="{plain(alt or _UNDESCRIBED)}"></figure>'
+    if not _IMAGE.match(source):
+        return '<p class="ek-note">An image that is damaged stands here in the notebook.</p>'
+    said = _UNDESCRIBED if not alt or alt.startswith("<Figure size") else plain(alt)
+    return f'<figure class="ek-figure"><img src="{source}" alt="{said}"></figure>'

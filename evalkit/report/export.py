@@ -14,7 +14,6 @@ from typing import Literal
 from evalkit.abtest.log import EventLog
 from evalkit.abtest.source import is_duckdb, is_user_table, place_of
 from evalkit.benchmark.benchmark import Benchmark
-from evalkit.conversation import INSTRUCTIONS
 from evalkit.errors import DataError
 from evalkit.files import JsonObject, to_json, to_line
 from evalkit.human.ratings import rated_pairs
@@ -92,24 +91,19 @@ def _votes(study: Study, folder: Path) -> list[Path]:
 
 
 def write_dpo(
-    pairs: Iterable[RatedPair],
-    path: str | Path,
-    *,
-    system_prompt: str = "",
-    style: Literal["trl", "openai"] = "trl",
+    pairs: Iterable[RatedPair], path: str | Path, *, style: Literal["trl", "openai"] = "trl"
 ) -> int:
     """Writes preference pairs as JSONL, the answer most votes prefer as the chosen one; ties are left out.
 
     Args:
         pairs: From `evalkit.human.ratings.rated_pairs`.
         path: The file to write.
-        system_prompt: Put before each input that has none of its own.
         style: "trl" for `prompt`, `chosen`, `rejected`; "openai" for `input`, `preferred_output`, `non_preferred_output`.
 
     Returns:
         The number of pairs written.
     """
-    rows = [_dpo_row(pair, system_prompt, style) for pair in pairs if _mean_score(pair)]
+    rows = [_dpo_row(pair, style) for pair in pairs if _mean_score(pair)]
     lines = (to_line(without_secrets_in(row)) + b"\n" for row in rows)
     Path(path).write_bytes(b"".join(lines))
     return len(rows)
@@ -129,17 +123,12 @@ def write_llm_comparator(
         The number of pairs written.
     """
     pairs = list(pairs)
-    simulated = any(pair.simulated for pair in pairs)
+    simulated = ", simulated raters" if any(pair.simulated for pair in pairs) else ""
     schema = [{"name": "example_id", "type": "string"}, {"name": "simulated", "type": "category"}]
+    named = [models.get("fine_tuned", "fine-tuned"), models.get("base", "base")]
     record = {
-        "metadata": {
-            "source_path": "evalkit, simulated raters" if simulated else "evalkit",
-            "custom_fields_schema": schema,
-        },
-        "models": [
-            {"name": models.get("fine_tuned", "fine-tuned")},
-            {"name": models.get("base", "base")},
-        ],
+        "metadata": {"source_path": f"evalkit{simulated}", "custom_fields_schema": schema},
+        "models": [{"name": name} for name in named],
         "examples": [_example(pair) for pair in pairs],
     }
     Path(path).write_bytes(to_json(without_secrets_in(record)))
@@ -151,39 +140,33 @@ def _mean_score(pair: RatedPair) -> float:
     return sum(scores) / len(scores) if scores else 0.0
 
 
-def _dpo_row(pair: RatedPair, system_prompt: str, style: str) -> JsonObject:
+def _dpo_row(pair: RatedPair, style: str) -> JsonObject:
     prompt = [*pair.messages] or [{"role": "user", "content": pair.input}]
-    if system_prompt and not any(message.get("role") in INSTRUCTIONS for message in prompt):
-        prompt = [{"role": "system", "content": system_prompt}, *prompt]
     answers = [[{"role": "assistant", "content": text}] for text in (pair.fine_tuned, pair.base)]
     chosen, rejected = answers if _mean_score(pair) > 0 else reversed(answers)
     row = {"prompt": prompt, "chosen": chosen, "rejected": rejected}
     if style == "openai":
-        row = {
-            "input": {"messages": prompt},
-            "preferred_output": chosen,
-            "non_preferred_output": rejected,
-        }
+        outputs = {"preferred_output": chosen, "non_preferred_output": rejected}
+        row = {"input": {"messages": prompt}, **outputs}
     return row | ({"simulated": True} if pair.simulated else {})
 
 
 def _example(pair: RatedPair) -> JsonObject:
+    scores = [
+        {
+            "is_flipped": not vote["fine_tuned_left"],
+            "score": _SCORES.get(vote["label"], 0.0),
+            "rationale": "; ".join(filter(None, [*vote["reasons"], vote["note"]])),
+        }
+        for vote in pair.votes
+    ]
+    simulated = "yes" if pair.simulated else "no"
     return {
         "input_text": pair.input,
         "tags": list(pair.slices.values()),
         "output_text_a": pair.fine_tuned,
         "output_text_b": pair.base,
         "score": _mean_score(pair),
-        "individual_rater_scores": [
-            {
-                "is_flipped": not vote["fine_tuned_left"],
-                "score": _SCORES.get(vote["label"], 0.0),
-                "rationale": "; ".join(filter(None, [*vote["reasons"], vote["note"]])),
-            }
-            for vote in pair.votes
-        ],
-        "custom_fields": {
-            "example_id": pair.example_id,
-            "simulated": "yes" if pair.simulated else "no",
-        },
+        "individual_rater_scores": scores,
+        "custom_fields": {"example_id": pair.example_id, "simulated": simulated},
     }

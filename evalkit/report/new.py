@@ -62,17 +62,13 @@ def new_study(
         if not model.strip():
             raise DesignError(f"{option} is empty; name the model as the endpoint knows it")
     made, its_own = _converted(test, columns), folder / "test.jsonl"
-    if not made:
-        _check(test)
-    is_there = test.resolve() == its_own.resolve()
-    if its_own.exists() and (made or not is_there):
-        raise DataError(f"{its_own}: exists already; move it away, or name it as --test")
-    folder.mkdir(parents=True, exist_ok=True)
     if made:
         say(made.understood)
-        _put_checked(its_own, made.lines)
-    elif not is_there:
-        _put(its_own, test.read_bytes())
+    else:
+        _check(test)
+    if made or test.resolve() != its_own.resolve():
+        folder.mkdir(parents=True, exist_ok=True)
+        _put_checked(its_own, made.lines if made else test.read_bytes())
     values = {"study": name, "title": name, "base_model": base, "fine_tuned_model": fine_tuned}
     quoted = {
         name: yaml.safe_dump(value, allow_unicode=True, default_style='"', width=10_000).strip()
@@ -89,7 +85,7 @@ def new_study(
 
 def _put(path: Path, content: bytes) -> None:
     if not write_new(path, content):
-        raise DataError(f"{path}: exists already, written a moment ago; choose another name")
+        raise DataError(f"{path}: exists already; move it away, or choose another name")
 
 
 def convert_file(path: Path, to: Path, *, columns: Mapping[str, str] | str = "") -> str:
@@ -111,15 +107,12 @@ def _converted(test: Path, columns: Mapping[str, str] | str) -> testsets.Convert
     try:
         made = testsets.convert(test, columns=columns)
     except DataError:
-        if columns or dataset.looks_otherwise(test) or not _holds_objects(test):
+        with test.open("rb") as file:
+            holds_objects = file.read(4096).lstrip().startswith(b"{")
+        if columns or dataset.looks_otherwise(test) or not holds_objects:
             raise
         return None
     return None if made.is_chat else made
-
-
-def _holds_objects(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(4096).lstrip().startswith(b"{")
 
 
 def _put_checked(path: Path, content: bytes) -> None:

@@ -13,9 +13,8 @@ _ROOMS = {
     "figure": "picture",
     "tables": "answer chip note sentences table",
     "decision": "history layers missing numbers rules warnings would_change",
-    "abtest": "clustering duration goal guardrails ledger margins peeking plan power sample_ratio watched",
+    "abtest": "clustering duration goal guardrails ledger log_notes margins peeking plan power sample_ratio watched",
     "effect": "by_hand by_request cuped days effect_slices effect_title later looks over_time z_test",
-    "unusual": "log_notes",
     "human": "agreement disagreements length metric_agreement population preference_slices progress prospects raters "
     "rating_round reasons seal sides titled votes win_rate",
     "comparison": "asked caveats cells checkpoints costs detectable differences metrics rates scatter similarity spread",
@@ -64,10 +63,8 @@ def _asking(show: Callable[..., Any]) -> Callable[..., Any]:
         for one, kinds in zip(given, wanted, strict=False):
             made = {base.__name__ for base in type(one).__mro__}
             if kinds[0] in _MADE_BY and not made & set(kinds):
-                a = "an" if kinds[0][0] == "A" else "a"
-                raise DesignError(
-                    f"show.{show.__name__} got a {type(one).__name__}; need {a} {kinds[0]}, as {_MADE_BY[kinds[0]]} gives it"
-                )
+                need = f"{kinds[0]}, as {_MADE_BY[kinds[0]]} gives it"
+                raise DesignError(f"show.{show.__name__} got a {type(one).__name__}; need {need}")
         return show(*given, **options)
 
     return asking

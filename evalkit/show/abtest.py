@@ -1,22 +1,29 @@
-"""An A/B test for its readers, all but the effect: the plan, whether the split holds, what is watched, who has looked."""
+"""An A/B test for its readers, all but the effect: the plan, the log, what is watched and what is odd, who has looked."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
+from msgspec import structs
 
 from evalkit import wording
 from evalkit.abtest import plan as plans
+from evalkit.abtest.analysis import Note
+from evalkit.abtest.assignment import VARIANTS
 from evalkit.abtest.effects import Watched
 from evalkit.abtest.lock import LockedPlan
+from evalkit.abtest.outcomes import WEEK, counted
 from evalkit.abtest.plan import UNNAMED, ABPlan, Guardrail, Metric, Peeking
-from evalkit.abtest.reading import CAUSES, NoReading, PhaseUsers, Reading
+from evalkit.abtest.reading import CAUSES, NoReading, Reading
+from evalkit.evidence import ABEvidence
 from evalkit.show import style, tables
+from evalkit.show import tracks as rows_of
 from evalkit.show.effect import (
     DIFFERENCE,
     alt_of,
@@ -29,17 +36,7 @@ from evalkit.show.effect import (
 from evalkit.show.figure import picture
 from evalkit.show.style import COLOURS
 from evalkit.show.tables import Html, Row
-from evalkit.show.tracks import (
-    Mark,
-    Track,
-    beside,
-    dashed,
-    draw_line,
-    pass_zone,
-    round_ticks,
-    spans,
-    tracks_axes,
-)
+from evalkit.show.tracks import Mark, Track, draw_line
 
 NAMES = {
     "error": "Failed calls",
@@ -50,7 +47,21 @@ NAMES = {
 }
 _LATEST = 12
 _FAR = 2.5  # margins either way
-_RATIO_LABEL = "treatment's share of users (99.9% interval); dashed: as declared"
+_NOTES = {
+    "no_times": "the log is a table without times: days and weeks cannot be shown, outcomes count whenever they came, and "
+    "nobody can tell whether the plan was made before them; where no column of users is named each row is a user of its own",
+    "strays": "{part} rows are in neither of the two variants and left out: {names}",
+    "nobody": "{part} rows without a user are left out ({sides})",
+    "mixed_left_out": "{part} users in both variants are left out: without times nobody knows where they were first",
+    "several_rows": "{part} users with several rows: each row counts as a request of its own, and errors are taken by user",
+    "gaps": "{part} rows have no {about} ({sides}) and count as 0",
+    "other_model": "{part} requests in {about} were not answered by the planned model, but by {names}: the difference "
+    "between the models is larger than what is shown",
+    "level_off": "{metric} is {level} of requests in control, where the plan expected {expected}",
+    "once_a_user": "{metric} is {level} of requests in control, where the plan expected {expected}; it is recorded once for a "
+    "user, not for each request: plan it as a mean",
+    "no_slices": "no slices are shown: {n} outcomes of {metric} name no request_id",
+}
 
 
 # ---- a plan
@@ -68,9 +79,7 @@ def goal(plan: ABPlan, differs: Sequence[Row] = ()) -> Html:
 
 def power(plan: ABPlan) -> Html:
     """The chance to show a true difference, by its size."""
-    caption = "Two-sided test, pooled under the null. The zone is the wanted power."
-    if plan.primary.margin:
-        caption = "The interval against the margin (dashed). The zone is the wanted power; the mark: both models alike."
+    caption = "By the plan's own test. The zone is the wanted power; the mark: what it aims at. Dashed upright: a margin."
     return picture(draw_power, plan, alt=alt_plan(power_title(plan), plan), caption=caption)
 
 
@@ -91,30 +100,23 @@ def peeking(plan: ABPlan, *, seed: int = 0, n_runs: int = 10_000) -> Html:
 def margins(plan: ABPlan) -> Html:
     """The plan's guardrails as a table."""
     rows = [
-        {"What is watched": label(one), "May be worse by": _margin(one), "Better": one.better}
+        {
+            "What is watched": label(one),
+            "May be worse by": moved(one, one.margin).lstrip("+"),
+            "Better": one.better,
+        }
         for one in plan.guardrails
     ]
     return tables.table(rows, caption="Guardrails of the plan")
 
 
-def _margin(one: Guardrail) -> str:
-    if one.kind == "rate":
-        return f"{wording.points(one.margin, sign=False)} points"
-    return f"{one.margin:g} ms" if one.name == "latency_ms" else f"{one.margin:g}"
-
-
 def clustering(plan: ABPlan, seen: float | None) -> Html:
     """The design effect in a log beside the one that was planned with."""
     if seen is None:
-        return tables.note(
-            "No log says yet how much alike the requests of one user are; the plan has its own design effect."
-        )
-    more = "needs no more users"
-    if seen > plan.design_effect:
-        more = "would need more users: give design_effect to the next plan"
+        return tables.note("No log says yet how much alike the requests of one user are.")
     return tables.note(
         f"In the log requests of one user make a design effect of {wording.number(seen)}; this plan has "
-        f"{plan.design_effect:g}, so a plan like it {more}. A locked plan stays as it is."
+        f"{plan.design_effect:g}. Where the log's is larger, give it to the next plan; a locked one stays as it is."
     )
 
 
@@ -122,22 +124,15 @@ def plan(found: LockedPlan | NoReading) -> Html:
     """The locked plan in sentences, and every change since."""
     if isinstance(found, NoReading):
         return tables.note(f"{headline(found)}.")
-    one = found.plan.primary
     said = tables.note(
-        f"Locked {found.locked_at[:10]}, sha256 {found.sha256[:16]}...: {planned(found.plan)}. The metric that decides: "
-        f"{one.name.replace('_', ' ')} ({_kind(one)}). {wording.plural(len(found.amendments), 'amendment')}."
+        f"Locked {found.locked_at[:10]}, sha256 {found.sha256[:16]}...: {planned(found.plan)}. {aim(found.plan)} "
+        f"{wording.plural(len(found.amendments), 'amendment')}."
     )
-    rows = [
-        {
-            "when": one.at[:10],
-            "reason": one.reason,
-            "phase": one.phase,
-            "changed": "; ".join(
-                f"{name}: {old} to {new}" for name, (old, new) in one.changed.items()
-            ),
-        }
-        for one in found.amendments
-    ]
+    rows = []
+    for one in found.amendments:
+        changed = "; ".join(f"{name}: {old} to {new}" for name, (old, new) in one.changed.items())
+        row = {"when": one.at[:10], "reason": one.reason, "phase": one.phase, "changed": changed}
+        rows.append(row)
     changes = [tables.table(rows, caption="Amendments of the plan")] if rows else []
     return tables.joined(said, *changes)
 
@@ -162,11 +157,6 @@ def aim(plan: ABPlan) -> str:
         size = f"{wording.points(one.aim)} points" if one.is_rate else wording.signed(one.aim)
         asked = f"worth finding: {size}"
     return f"The metric that decides: {name}; {asked} ({risks})."
-
-
-def _kind(one: Metric) -> str:
-    asked = f", to be no worse by more than {_accepted(one)}" if one.margin else ""
-    return one.kind + (", lower is better" if one.lower_is_better else "") + asked
 
 
 def _accepted(one: Metric) -> str:
@@ -258,7 +248,7 @@ def draw_duration(plan: ABPlan, *, narrow: bool = False) -> Axes:
         weight = "bold" if chosen[y] else "normal"
         ax.text(row.days + most * 0.02, y, text, va="center", fontsize=9, weight=weight)
     ax.set_xlim(0, most * (2.1 if narrow else 1.55))
-    ax.set_xticks(round_ticks(0, most))
+    ax.set_xticks(rows_of.round_ticks(0, most))
     ax.set_xlabel("days, in whole weeks")
     return style.titled(
         ax, duration_title(plan), narrow=narrow, above="share of users in treatment"
@@ -277,7 +267,7 @@ def draw_peeking(runs: Peeking, *, narrow: bool = False) -> Axes:
     for name, values, role in sorted(ways, key=lambda way: way[1][-1]):
         sns.lineplot(x=runs.days, y=values, color=COLOURS[role], lw=2, ax=ax)
         at = max(values[-1], at + 0.14 * top)  # two lines of words need their room
-        beside(ax, runs.days[-1], at, f"{wording.percent(values[-1])}\n{name}", role)
+        rows_of.beside(ax, runs.days[-1], at, f"{wording.percent(values[-1])}\n{name}", role)
     ax.plot([0, runs.days[-1]], [runs.alpha] * 2, color=COLOURS["ink"], lw=1.9, ls=style.DASHES)
     ax.set(ylim=(0, top), xlim=(0, runs.days[-1] * (1.75 if narrow else 1.3)))
     ax.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))  # ticks in whole percent
@@ -294,81 +284,60 @@ def draw_peeking(runs: Peeking, *, narrow: bool = False) -> Axes:
 
 def sample_ratio(found: Reading | NoReading) -> Html:
     """The split against the declared one, phase by phase; where it is broken, the usual causes."""
-    told = alt_rows(found, sample_ratio_said(found), sample_ratio_rows(found))
+    alt = _alt(found, sample_ratio_said(found), _shares(found))
     caption = "Chi-square on users, phase by phase; alarm below 0.001."
-    drawn = pictured(draw_sample_ratio, found, told, caption)
-    if not causes(found):
+    drawn = pictured(draw_sample_ratio, found, alt, caption)
+    if found.valid:
         return drawn
-    usual = tables.table(causes(found), caption="Usual causes of a broken split")
-    return tables.joined(drawn, usual)
+    causes = [{"Cause": one} for one in CAUSES]
+    return tables.joined(drawn, tables.table(causes, caption="Usual causes of a broken split"))
 
 
 def sample_ratio_said(found: Reading | NoReading) -> str:
     """Is the split the declared one?"""
-    if isinstance(found, NoReading) or not any(one.test.n for one in found.sample_ratio):
-        return "No users yet"
     off = [one for one in found.sample_ratio if one.test.verdict == "invalid"]
     if off:
         worst = min(off, key=lambda one: one.test.p_value or 0.0)
         return f"The split is broken in phase {worst.phase}: p {p_said(worst.test.p_value)} under the declared split"
-    return f"No alarm about the split: {wording.count(found.n_users)} users"
+    n = sum(one.test.n for one in found.sample_ratio)
+    return f"No alarm about the split: {wording.count(n)} users" if n else "No users yet"
 
 
-def sample_ratio_rows(found: Reading | NoReading) -> list[Row]:
-    """Users per phase against the declared split."""
-    if isinstance(found, NoReading):
-        return []
-    return [
-        {
-            "phase": one.phase,
-            "control": wording.count(one.n_control),
-            "treatment": wording.count(one.n_treatment),
-            "declared": wording.percent(one.traffic_split),
-            "observed": wording.percent(one.n_treatment / one.test.n if one.test.n else None),
-            "p": wording.p_text(one.test.p_value),
-            "status": "alarm" if one.test.verdict == "invalid" else "passes",
-        }
-        for one in found.sample_ratio
-    ]
-
-
-def causes(found: Reading | NoReading) -> list[dict[str, str]]:
-    """The usual causes of a broken split; none when it is not broken."""
-    return [] if found.valid else [{"Cause": one} for one in CAUSES]
+def _shares(found: Reading | NoReading) -> list[Track]:
+    """The treatment's share of users in each phase."""
+    tracks = []
+    for one in found.sample_ratio:
+        test, declared = one.test, one.traffic_split
+        if test.estimate is None:
+            continue
+        seen = test.estimate + declared
+        low, high = (None if at is None else at + declared for at in (test.ci_low, test.ci_high))
+        kind = "worse" if test.verdict == "invalid" else "fine_tuned"
+        under = f"{wording.count(test.n)} users, declared {wording.percent(declared, 0)}"
+        value = f"{wording.percent(seen)} ({wording.percent(low)} to {wording.percent(high)})"
+        mark = Mark(estimate=seen, low=low, high=high, kind=kind)
+        tracks.append(Track(name=f"Phase {one.phase}", under=under, marks=(mark,), value=value))
+    return tracks
 
 
 def draw_sample_ratio(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
     """The treatment's share of users in each phase against the declared split."""
-    phases = [one for one in found.sample_ratio if one.test.n] if isinstance(found, Reading) else []
-    if not phases:
+    tracks = _shares(found)
+    if not tracks:
         return nothing_drawn(found, sample_ratio_said(found), narrow=narrow)
-    tracks = [_share_of(one) for one in phases]
+    declared = [one.traffic_split for one in found.sample_ratio if one.test.estimate is not None]
     marks = [mark for track in tracks for mark in track.marks]
     ends = [at for one in marks for at in (one.low, one.high, one.estimate) if at is not None]
-    ends += [one.traffic_split for one in phases]
+    ends += declared
     pad = 0.08 * (max(ends) - min(ends)) or 0.01
     limits = (min(ends) - pad, max(ends) + pad)
-    ticks = round_ticks(*limits, n=4 if narrow else 6, steps=(1, 2, 5, 10))
-    ax = tracks_axes(tracks, limits, ticks, wording.percent, narrow=narrow)
-    for place, one in enumerate(phases):
-        dashed(ax, one.traffic_split, place, narrow=narrow)
-    ax.set_xlabel("treatment's share of users (99.9% interval)" if narrow else _RATIO_LABEL)
+    ticks = rows_of.round_ticks(*limits, n=4 if narrow else 6, steps=(1, 2, 5, 10))
+    ax = rows_of.tracks_axes(tracks, limits, ticks, wording.percent, narrow=narrow)
+    for place, at in enumerate(declared):
+        rows_of.dashed(ax, at, place, narrow=narrow)
+    dashed = "" if narrow else "; dashed: as declared"
+    ax.set_xlabel(f"treatment's share of users (99.9% interval){dashed}")
     return style.titled(ax, sample_ratio_said(found), narrow=narrow)
-
-
-def _share_of(phase: PhaseUsers) -> Track:
-    seen, low, high = (
-        None if at is None else at + phase.traffic_split
-        for at in (phase.test.estimate, phase.test.ci_low, phase.test.ci_high)
-    )
-    kind = "worse" if phase.test.verdict == "invalid" else "fine_tuned"
-    marks = () if seen is None else (Mark(estimate=seen, low=low, high=high, kind=kind),)
-    return Track(
-        name=f"Phase {phase.phase}",
-        under=f"{wording.count(phase.test.n)} users, declared {wording.percent(phase.traffic_split, 0)}",
-        marks=marks,
-        value=f"{wording.percent(seen)} ({wording.percent(low)} to {wording.percent(high)})",
-    )
 
 
 def watched(found: Reading | NoReading) -> Html:
@@ -395,32 +364,24 @@ def watched_said(found: Reading | NoReading) -> str:
 
 def watched_rows(found: Reading | NoReading) -> list[Row]:
     """Health and guardrails; calls, waiting times and the like are not the effect and may be shown at any time."""
-    if isinstance(found, NoReading):
-        return []
-    shown = (*found.health, *(found.findings.guardrails if found.findings else ()))
-    return [_watched_row(one) for one in shown]
-
-
-def _watched_row(one: Watched) -> Row:
-    change, is_rate, ms = one.change, one.change.shown_as == "points", one.name == "latency_ms"
-    shown = wording.percent if is_rate else wording.count if ms else wording.number
-    unit = " ms" if ms and not is_rate else ""
-    old, new = (
-        (wording.NOTHING if value is None else shown(value)) + unit
-        for value in (change.control_rate, change.treatment_rate)
-    )
-    said = change.notes[0] if change.notes else "no interval"
-    if change.ci_low is not None:
-        said = " to ".join(_signed(one, end) for end in (change.ci_low, change.ci_high))
-    worse = one.margin if one.margin is None or one.better == "lower" else -one.margin
-    return {
-        "What is watched": label(one),
-        "Control": old,
-        "Treatment": new,
-        DIFFERENCE: f"{moved(one, change.estimate)} ({said})",
-        "Limit": moved(one, worse),
-        "Status": one.verdict,
-    }
+    rows = []
+    for one in (*found.health, *(found.findings.guardrails if found.findings else ())):
+        change, scale = one.change, "points" if one.kind == "rate" else "number"
+        said = change.notes[0] if change.notes else "no interval"
+        if change.ci_low is not None:
+            said = wording.limits(change.ci_low, change.ci_high, scale)
+        worse = one.margin if one.margin is None or one.better == "lower" else -one.margin
+        rows.append(
+            {
+                "What is watched": label(one),
+                "Control": _level(one, change.control_rate),
+                "Treatment": _level(one, change.treatment_rate),
+                DIFFERENCE: f"{moved(one, change.estimate)} ({said})",
+                "Limit": moved(one, worse),
+                "Status": one.verdict,
+            }
+        )
+    return rows
 
 
 def guardrails(found: Reading | NoReading) -> Html:
@@ -432,38 +393,42 @@ def guardrails(found: Reading | NoReading) -> Html:
         "Change as a share of the margin; an arrow at the edge: further off. "
         "The whole interval must stay left of the limit."
     )
-    return pictured(draw_guardrails, found, alt_rows(found, said, watched_rows(found)), caption)
+    return pictured(draw_guardrails, found, _alt(found, said, _changes(found)), caption)
 
 
 def draw_guardrails(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
     """Each guardrail's change as a share of its margin: it holds when the whole interval stays left of the limit."""
-    rails = [one for one in found.guardrails if one.change.estimate is not None]
-    if not rails:
+    tracks = _changes(found)
+    if not tracks:
         return nothing_drawn(found, watched_said(found), narrow=narrow)
-    tracks = [_change_of(one) for one in rails]
-    ax = tracks_axes(
-        tracks, (-_FAR, _FAR), [0, 1], lambda at: "limit" if at else "no change", narrow=narrow
-    )
-    rows = spans(tracks, narrow=narrow)
-    pass_zone(ax, -_FAR, 1, spans=rows)
-    draw_line(ax, "zero", spans=rows)
-    draw_line(ax, "limit", 1.0, spans=rows)
+    limits, name = (-_FAR, _FAR), lambda at: "limit" if at else "no change"
+    ax = rows_of.tracks_axes(tracks, limits, [0, 1], name, narrow=narrow)
+    spans = rows_of.spans(tracks, narrow=narrow)
+    rows_of.pass_zone(ax, -_FAR, 1, spans=spans)
+    draw_line(ax, "zero", spans=spans)
+    draw_line(ax, "limit", 1.0, spans=spans)
     ax.set_xlabel("better ←  change as a share of the margin  → worse")
     return style.titled(ax, watched_said(found), narrow=narrow)
 
 
-def _change_of(one: Watched) -> Track:
-    """A change as a share of the margin, positive = worse."""
-    change, unit = one.change, (one.margin or 1.0) * (1 if one.better == "lower" else -1)
-    ends = sorted(end / unit for end in (change.ci_low, change.ci_high) if end is not None)
-    low, high = ends if len(ends) == 2 else (None, None)
-    middle = (change.estimate or 0.0) / unit
-    return Track(
-        name=label(one),
-        under=one.verdict,
-        marks=(Mark(estimate=middle, low=low, high=high, kind=one.verdict),),
-        value=moved(one, change.estimate),
-    )
+def _changes(found: Reading | NoReading) -> list[Track]:
+    """Changes as shares of their margins, positive = worse."""
+    tracks = []
+    for one in found.guardrails:
+        change, unit = one.change, (one.margin or 1.0) * (1 if one.better == "lower" else -1)
+        if change.estimate is None:
+            continue
+        ends = sorted(end / unit for end in (change.ci_low, change.ci_high) if end is not None)
+        low, high = ends if len(ends) == 2 else (None, None)
+        mark = Mark(estimate=change.estimate / unit, low=low, high=high, kind=one.verdict)
+        value = moved(one, change.estimate)
+        tracks.append(Track(name=label(one), under=one.verdict, marks=(mark,), value=value))
+    return tracks
+
+
+def _alt(found: Reading | NoReading, title: str, tracks: Sequence[Track]) -> str:
+    """A figure of rows as an alternative text."""
+    return alt_of(found, [title, *(f"{one.name}: {one.value}, {one.under}" for one in tracks)])
 
 
 def label(one: Guardrail | Watched) -> str:
@@ -473,22 +438,91 @@ def label(one: Guardrail | Watched) -> str:
     return NAMES.get(one.name, one.name.replace("_", " ").capitalize())
 
 
-def moved(one: Watched, value: float | None) -> str:
+def moved(one: Guardrail | Watched, value: float | None) -> str:
     """A difference of something watched with its unit."""
-    if value is None:
-        return wording.NOTHING
-    is_rate, ms = one.change.shown_as == "points", one.name == "latency_ms"
-    return _signed(one, value) + (" points" if is_rate else " ms" if ms else "")
+    if value is None or one.kind == "rate":
+        return wording.amount(value)
+    return wording.signed(value) + (" ms" if one.name == "latency_ms" else "")
 
 
-def _signed(one: Watched, value: float | None) -> str:
-    return (wording.points if one.change.shown_as == "points" else wording.signed)(value)
+def _level(one: Watched, value: float | None) -> str:
+    if value is None or one.kind == "rate":
+        return wording.percent(value)
+    return f"{wording.count(value)} ms" if one.name == "latency_ms" else wording.number(value)
 
 
-def alt_rows(found: Reading | NoReading, title: str, rows: Sequence[Row]) -> str:
-    """A figure's rows as an alternative text."""
-    told = ("; ".join(f"{name} {value}" for name, value in row.items()) for row in rows)
-    return alt_of(found, [title, *told])
+# ---- what is unusual, and who has looked
+
+
+def log_notes(found: Reading | NoReading, *, since: Reading | NoReading | None = None) -> Html:
+    """Anything unusual about the log; `since` leaves out what was told of that reading."""
+    before = notes(since) if since else []
+    told = [f"{one[0].upper()}{one[1:]}." for one in notes(found) if one not in before]
+    return tables.note(" ".join(told) or "Nothing unusual is known.")
+
+
+def notes(found: Reading | NoReading) -> list[str]:
+    """All of it, a clause each: of the log, then of the plan, then of the outcomes."""
+    if isinstance(found, NoReading):
+        return []
+    told, plan, done = [_said(one, found) for one in found.notes], found.plan, found.findings
+    primary = plan.plan.primary
+    if not found.n_users:
+        told.append(f"the log has no users of experiment {plan.plan.experiment_name}")
+    if found.n_mixed:
+        told.append(
+            f"{wording.plural(found.n_mixed, 'user')} of {wording.count(found.n_users)} seen in both variants (ids shared, two "
+            f"splits at work, or a split raised while they used it); each counts where seen first"
+        )
+    if found.came_first:
+        told.append(
+            f"the plan was locked on {plan.locked_at[:10]}, after users had come (from {found.came_first[:10]}): it was not "
+            f"made before the facts"
+        )
+    if primary.detectable_difference < 0 and not primary.lower_is_better:
+        told.append(
+            f"the plan looks for a fall of {primary.name} and counts higher as better; where a fall is good, a new plan says "
+            f"better: lower"
+        )
+    if found.timed and not plan.plan.outcome_window_days:
+        told.append(
+            "no outcome window is planned: outcomes of later days still change what was read, and looks count users seen"
+        )
+    if done and done.days % WEEK:
+        came = f"the users of this look came on {wording.plural(done.days, 'day')}"
+        told.append(f"{came}, not in whole weeks: weekdays may weigh unevenly")
+    if done:
+        told += [text] if (text := done.outcomes.sentence()) else []
+        told += [_said(one, found) for one in done.notes]
+    if found.off_record:
+        again = "; the same look was recorded before, so its effect is shown" if done else ""
+        told.append(f"this look could not be put on record ({found.off_record}){again}")
+    return told
+
+
+def _said(one: Note, found: Reading) -> str:
+    metric = found.plan.plan.primary
+    pairs = zip(VARIANTS, one.by_variant, strict=False)
+    share = wording.percent(one.n / one.of if one.of else None)
+    level = found.findings.primary.control_rate if found.findings else None
+    return _NOTES[one.kind].format(
+        n=wording.count(one.n),
+        part=f"{wording.count(one.n)} of {wording.count(one.of)} ({share})",
+        names=wording.listed(counted(one.names)),
+        sides=", ".join(f"{wording.count(n)} in {variant}" for variant, n in pairs),
+        about=wording.visible(one.about),
+        metric=metric.name,
+        level=wording.percent(level),
+        expected=wording.percent(metric.expected),
+    )
+
+
+def written(record: ABEvidence, found: Reading | NoReading) -> ABEvidence:
+    """The record as its file has it: with the notes in words, for people who open it."""
+    if isinstance(found, NoReading):
+        return record
+    reported = record.details.reported | {"notes": notes(found)}
+    return replace(record, details=structs.replace(record.details, reported=reported))
 
 
 def ledger(found: pd.DataFrame) -> Html:

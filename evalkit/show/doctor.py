@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 
 from evalkit import stats
 from evalkit.benchmark import doctor
@@ -14,16 +15,6 @@ from evalkit.wording import count, listed, plural, points, share, visible
 MOST_LINES = 12  # lines that a finding names
 MOST_ALIKE = 3  # findings of a kind that are told one by one when all have the same remedy
 _MOST_NAMED = 6
-_NOUNS = {
-    "unusable": ("unusable row", "unusable rows"),
-    "near-duplicate": ("group of near-duplicates", "groups of near-duplicates"),
-    "leak (exact)": ("exact leak", "exact leaks"),
-    "leak (8-gram)": ("8-gram leak", "8-gram leaks"),
-    "nothing expected": ("row without expected answer", "rows without expected answer"),
-    "no slice value": ("slice field with gaps", "slice fields with gaps"),
-    "too many slices": ("slice field with too many values", "slice fields with too many values"),
-    "size": ("remark on the size", "remarks on the size"),
-}
 _EXPECTED = {  # what follows where answers are not compared as texts
     "nothing": "No row has an expected answer: people decide (benchmark_needs: not worse, in the rules), or declare "
     "primary_metric: format with a checker, or a scorer of your own",
@@ -75,39 +66,27 @@ def checkup(found: Checkup) -> Html:
 
 
 def title(found: Checkup) -> str:
-    """What was found, and what the size of the set can show."""
-    sees = [f"{points(d, sign=False)} points at {part:.0%}" for part, d in _detectable(found)]
-    sized = f"; it finds {listed(sees)} disagreement, 4 times in 5" if sees else ""
-    leaks = "; no training file was searched for leaks"
-    if found.train:
-        leaked = any(kind.startswith("leak") for kind in found.counts())
-        leaks = "" if leaked else "; none of them was found in the training file"
-    what = listed(counted(found)) or "nothing to mend"
-    return f"{plural(found.n, 'row')}: {what}{sized}{leaks}"
+    """What was found, what the size of the set can show, and whether training was searched for it."""
+    sources = "" if found.n_sources is None else f" from {plural(found.n_sources, 'source')}"
+    kinds = [f"{kind} {count(n)}" for kind, n in found.counts().items()]
+    told = [f"{plural(found.n, 'row')}{sources}; found: {listed(kinds) or 'nothing'}"]
+    least = [(part, size) for part, size in found.detectable.items() if size]
+    if sees := [f"{points(size, sign=False)} points at {part:.0%}" for part, size in least]:
+        told.append(f"it finds {listed(sees)} disagreement, 4 times in 5")
+    train = f"searched for leaks from {Path(found.train).name}" if found.train else ""
+    told.append(train or "no training file was searched for leaks")
+    return "; ".join(told)
 
 
 def lines(found: Checkup) -> list[str]:
     """The whole checkup for a terminal: what the set is and whether it is fit, then a line a finding."""
     fit = "Fit to test with." if found.healthy else "Mend it before a run."
-    against = f"compared with {found.train}" if found.train else "not compared with a training file"
-    sources = "" if found.n_sources is None else f" from {plural(found.n_sources, 'source')}"
-    what = listed(counted(found)) or "nothing"
-    told = [f"{found.path}: {plural(found.n, 'row')}{sources}, {against}. Found: {what}. {fit}"]
-    if sees := [f"{points(d, sign=False)} at {part:.0%}" for part, d in _detectable(found)]:
-        by = "Differences it finds, in points, by share of examples the models disagree on"
-        told.append(f"{by}: {', '.join(sees)}.")
+    told = [f"{found.path}: {title(found)}. {fit}"]
     told += [] if found.candidates is None else [f"{undeclared(found)}."]
     for row in rows(found):
         where = f" (line {row['lines']})" if row["lines"] else ""
         told.append(f"  {row['kind']}{where}: {row['what']}; {row['how to mend']}")
     return told
-
-
-def counted(found: Checkup) -> list[str]:
-    """Findings by kind: "2 duplicates"; of rows that expect nothing, the rows."""
-    rows = {one.kind: one.n for one in found.findings if one.kind == "nothing expected"}
-    counts = {**found.counts(), **rows}
-    return [plural(n, *_NOUNS.get(kind, (kind,))) for kind, n in counts.items()]
 
 
 def rows(found: Checkup) -> list[dict[str, str]]:
@@ -170,7 +149,12 @@ def hinted(found: Hints) -> list[str]:
         "No row has a field to cut results by; a metadata field such as kind or language would be one"
     ]
     if found.slices:
-        fields = [f"{name} ({_most(values)})" for name, values in found.slices.items()]
+        fields = []
+        for name, values in found.slices.items():
+            more = len(values) - _MOST_NAMED
+            named = [f"{value} {count(n)}" for value, n in [*values.items()][:_MOST_NAMED]]
+            named += [f"and {more} more"] if more > 0 else []
+            fields.append(f"{name} ({', '.join(named)})")
         declared = _quoted(",".join(found.slices))
         told = [f"Rows have {listed(fields)}; to cut by: slice_fields: {declared}"]
     for name, n in found.clusters.items():
@@ -184,16 +168,6 @@ def hinted(found: Hints) -> list[str]:
         like = looks.get(found.checker, f"are one of {found.n_labels} labels")
         told.append(f"Expected answers {like}: checker: {_quoted(found.checker)}")
     return [visible(" ".join(one.splitlines())) for one in told]
-
-
-def _detectable(found: Checkup) -> list[tuple[float, float]]:
-    return [(part, least) for part, least in found.detectable.items() if least]
-
-
-def _most(values: Mapping[str, int]) -> str:
-    named = [f"{value} {count(n)}" for value, n in [*values.items()][:_MOST_NAMED]]
-    more = len(values) - _MOST_NAMED
-    return ", ".join([*named, *([f"and {more} more"] if more > 0 else [])])
 
 
 def _quoted(text: str) -> str:

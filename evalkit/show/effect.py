@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from statistics import NormalDist
 
 import numpy as np
 import pandas as pd
@@ -13,12 +12,12 @@ from matplotlib.axes import Axes
 
 from evalkit import wording
 from evalkit.abtest.effects import Effect, Row
-from evalkit.abtest.outcomes import Findings
 from evalkit.abtest.plan import Metric
 from evalkit.abtest.reading import NoReading, Reading
+from evalkit.records import Missing
 from evalkit.show import style, tables
 from evalkit.show.figure import picture
-from evalkit.show.lacking import in_words, next_look
+from evalkit.show.lacking import in_words
 from evalkit.show.style import COLOURS
 from evalkit.show.tables import Html
 from evalkit.show.tracks import beside, draw_interval, draw_line, empty_axes
@@ -28,9 +27,8 @@ from evalkit.stats.result import two_sided_p
 DIFFERENCE = "Difference (95% interval)"
 SHOWN = ("better", "worse")
 NO_TIMES = "The log is a table without times, so nothing is shown by day"
-_FIRST = " The first look that leaves its limits decides, whenever it is read."
 _FAR_OFF = 0.005  # share by which a z by hand may miss the kit's before a reason is told
-_SERIES = ["estimate", "sequence_low", "sequence_high", "ci_low", "ci_high"]
+_MARGIN = " Where a margin is asked for, z is of the difference and the margin together."
 _BANDS = (  # the outer one first: its colour, and its edges' colour and dashes
     ("sequence", "base_soft", "muted", style.DASHES),
     ("ci", "fine_tuned_soft", "fine_tuned", "-"),
@@ -40,42 +38,25 @@ _FARTHEST_Z = 15.0  # beyond it the curve would be a spike: an arrow instead
 
 def z_test(found: Reading | NoReading) -> Html:
     """Where z would fall if nothing had changed, the region that counts, and where it fell."""
-    caption = "By user; the dashed lines are the limits of the plan. The verdict follows z."
-    if found.findings and found.findings.primary.margin:
-        caption = (
-            "By user; the dashed line is z at which a loss of the margin is just ruled out. "
-            "The verdict follows the interval against the margin."
-        )
+    caption = f"By user; the dashed lines are the limits of the plan.{_MARGIN}"
     return pictured(draw_z_test, found, alt(found), caption)
 
 
 def by_hand(found: Reading | NoReading, z: float) -> Html:
     """A z of one's own beside the one that decides, and what lies between them."""
-    test = found.findings.primary if found.findings else None
-    if test is None or not found.findings:
+    if not found.findings:
         return tables.note(f"{headline(found)}: no z by hand either.")
+    test = found.findings.primary
     if test.z_score is None or not math.isfinite(z):
         return tables.note("z is undefined: the outcome never varied.")
-    which = "the z that decides" if test.margin is None else "the z of the difference"
     near = abs(z - test.z_score) <= _FAR_OFF * max(1.0, abs(test.z_score))
-    text = f"By hand z = {wording.number(z)} (p {p_said(two_sided_p(z))}); {which} = {wording.number(test.z_score)}"
-    why = ": the same." if near else f". {_why_another(found.findings, test)}"
-    return tables.note(marked(text + why, found))
-
-
-def _why_another(done: Findings, test: Effect) -> str:
-    """Why the z that decides is not the one by hand."""
-    if test.is_exact:
-        few = "A variant expects fewer than 5 users with an event, or without one"
-        return f"{few}: Fisher's exact test on users decides, told as the z that has its p."
-    if test.shown_as != "points":
-        return "The metric is no rate, so another test decides: the one above."
-    if len(set(done.cells["phase"])) > 1:
-        return "The one that decides keeps the phases of the split apart."
-    return (
-        "The one that decides also weighs how lopsided the outcomes are and, where events are few, takes the clustering of "
-        "both variants together."
+    why = (
+        ". The kit's keeps the phases of the split apart and weighs how lopsided the outcomes are; where few users have an "
+        "event, Fisher's exact test on users decides, told as the z that has its p; a metric that is no rate has another test."
     )
+    why = ": the same." if near else why
+    own = f"By hand z = {wording.number(z)} (p {p_said(two_sided_p(z))})"
+    return tables.note(marked(f"{own}; z of the kit = {wording.number(test.z_score)}{why}", found))
 
 
 def by_request(found: Reading | NoReading, z: float | None = None) -> Html:
@@ -93,43 +74,39 @@ def effect_title(found: Reading | NoReading) -> str:
 def looks(found: Reading | NoReading) -> Html:
     """Z at each planned look, inside the limits it must leave to count."""
     caption = "O'Brien-Fleming limits by Lan and DeMets, at the information each look had."
-    if found.plan and found.plan.plan.primary.margin:
-        caption += " z is of the difference and the margin together: above its limit a loss of the margin is ruled out."
-    return pictured(draw_looks, found, alt_looks(found), caption)
+    return pictured(draw_looks, found, alt_looks(found), f"{caption}{_MARGIN}")
 
 
 def later(found: Reading | NoReading) -> Html:
     """Users who came after the look that decides, and a split that changed on the way."""
     said = " ".join(one for one in (ramp_said(found), later_said(found)) if one)
-    if not said:
-        whole = "Every user in the log counts."
-        return tables.note(whole if found.findings else "Withheld with the effect.")
-    return tables.note(marked(said, found))
+    if not found.findings:
+        said = "Withheld with the effect."
+    return tables.note(marked(said, found) if said else "Every user in the log counts.")
 
 
 def over_time(found: Reading | NoReading) -> Html:
     """The difference so far after each day's users."""
-    if isinstance(found, Reading) and not found.timed:
-        return tables.note(f"{NO_TIMES}.")
-    caption = "Inner band: for one look. Outer band: a confidence sequence, which holds however often one looks."
-    if found.plan and found.plan.plan.primary.margin:
-        caption += " Dashed across: the margin."
+    caption = (
+        "Inner band: for one look. Outer band: a confidence sequence, which holds however often one looks. "
+        "Dashed across: the margin, where one is asked for."
+    )
     return pictured(draw_over_time, found, alt_over_time(found), caption)
 
 
 def cuped(found: Reading | NoReading) -> Html:
     """The difference adjusted for what users did before, beside the one that decides."""
     if not found.findings:
-        return tables.note(
-            "The difference adjusted for what users did before is withheld with the effect."
-        )
+        return tables.note("Withheld with the effect.")
     test, plain = found.findings.cuped, found.findings.primary
     if test is None:
         return tables.note(
             "Nothing from before the test is named to adjust by: only a mean can be, by the plan's covariate."
         )
-    text = f"Adjusted for what users did before (CUPED) {_beside(test)}, p {p_said(test.p_value)}, "
-    text += f"{wording.count(test.n)} users"
+    text = (
+        f"Adjusted for what users did before (CUPED) {_beside(test)}, p {p_said(test.p_value)}, "
+        f"{wording.count(test.n)} users"
+    )
     if test.se and plain.se:
         text += f"; its standard error is {wording.percent(test.se / plain.se, 0)} of the plain one. It decides nothing"
     return tables.note(marked(f"{text}.", found))
@@ -142,8 +119,6 @@ def effect_slices(found: Reading | NoReading) -> Html:
 
 def days(found: Reading | NoReading) -> Html:
     """The difference of each day's new users, in a table."""
-    if isinstance(found, Reading) and not found.timed:
-        return tables.note(f"{NO_TIMES}.")
     return _parts(found, "by_day", days_said(found))
 
 
@@ -151,8 +126,7 @@ def _parts(found: Reading | NoReading, which: str, title: str) -> Html:
     rows = part_rows(found, which)
     if rows and found.findings:  # those of the effect above it
         test = found.findings.primary
-        look = f" of look {test.look}, which decides" if found.findings.n_later else ""
-        title += f"; the {wording.plural(test.n, 'user')}{look}"
+        title += f"; the {wording.plural(test.n, 'user')} of look {test.look}, which decides"
     numeric = ("Users", "Control", "Treatment", DIFFERENCE, "p (Holm)")
     return tables.table(rows, caption=titled(title, found), numeric=numeric)
 
@@ -167,38 +141,33 @@ def _answer_of_a_reading(found: Reading | NoReading) -> Html:
 
 def answer_said(found: Reading | NoReading) -> str:
     """The chapter's answer."""
-    lacks = [in_words(one) for one in found.missing]
-    text = f"{lacks[0].why if isinstance(found, NoReading) else headline(found)}."
-    if isinstance(found, Reading) and found.findings and found.valid:
-        text += f" {figures(found.findings.primary)}"
-        text += f" {later_said(found)}" if found.findings.n_later else ""
-    if lacks:
-        text += f" Missing: {lacks[0].action} ({lacks[0].price})."
-    return marked(text, found)
+    text = f"{headline(found)}."
+    if found.findings:
+        lacks = [f"Missing: {_price(one)}." for one in found.missing]
+        text = " ".join([text, figures(found.findings.primary), later_said(found), *lacks])
+    return marked(" ".join(text.split()), found)
+
+
+def _price(one: Missing) -> str:
+    said = in_words(one)
+    return f"{said.action} ({said.price})"
 
 
 def headline(found: Reading | NoReading) -> str:
-    """The verdict in one clause; without any effect while that is withheld."""
-    if isinstance(found, Reading) and not found.is_read and found.valid and found.schedule.due:
-        return "A look is due, and the effect is not read yet"
-    if isinstance(found, Reading) and not found.recorded:
-        return "The effect is due and withheld: this look could not be put on record"
-    if isinstance(found, NoReading):
-        lacks = in_words(found.missing[0])
-        return f"{lacks.why}. {lacks.action}"
-    if not found.valid:
-        return "Invalid: the sample ratio is off, so no winner is named and no effect is shown"
-    if found.findings is None:
-        state, planned_users = found.schedule, wording.count(found.plan.n_users)
-        n = wording.count(state.closed_control + state.closed_treatment)
-        price = next_look(state.users_more, state.days_more)
-        return f"Too early: {n} of {planned_users} planned users count; the next look needs {price}"
+    """The verdict in one clause; without any effect while that is withheld, but with what is missing for it."""
+    if not found.findings or not found.plan:
+        lacks = found.missing[0]
+        held = "" if isinstance(found, NoReading) else f"{found.verdict.capitalize()}: "
+        return f"{held}{in_words(lacks).why}. Missing: {_price(lacks)}"
     test, name = found.findings.primary, metric(found)
     size = difference(test, test.estimate, sign=False)
     way = "higher" if (test.estimate or 0.0) > 0 else "lower"
-    inside, loss = "the difference is inside the limits", wording.loss_of(test.margin, test)
-    if test.margin:
-        inside = f"a loss of {loss} is not ruled out"
+    loss = wording.loss_of(test.margin, test)
+    inside = (
+        f"a loss of {loss} is not ruled out"
+        if test.margin
+        else "the difference is inside the limits"
+    )
     return {
         "not worse": f'Not worse by more than {loss}: "{name}"',
         "not shown": f'Not shown: a loss of {loss} in "{name}" is not ruled out after the planned users',
@@ -207,11 +176,6 @@ def headline(found: Reading | NoReading) -> str:
         "invalid": f"No verdict: {test.no_verdict}",
         "too early": f"Too early: at look {test.look} of {test.looks} {inside}",
     }.get(test.verdict, f'No difference shown in "{name}" after the planned users')
-
-
-def withheld(found: Reading) -> str:
-    """What stands in place of an effect."""
-    return "withheld until the next look" if found.valid else "withheld: the split is broken"
 
 
 def alt(found: Reading | NoReading) -> str:
@@ -228,12 +192,11 @@ def alt_looks(found: Reading | NoReading) -> str:
 
 def alt_over_time(found: Reading | NoReading) -> str:
     """How the difference began and where it stands, as an alternative text."""
-    if not found.findings:
+    rows = found.findings.over_time if found.findings else ()
+    if not found.findings or not rows:
         return alt(found)
-    test, rows = found.findings.primary, found.findings.over_time
-    ends = [rows[0], rows[-1]] if len(rows) > 1 else rows
-    said = [f"{row['date']}: {sized(test, row)}" for row in ends]
-    return alt_of(found, [headline(found), f"Users up to {'; up to '.join(said)}"])
+    ends = [f"{row['date']}: {sized(found.findings.primary, row)}" for row in (rows[0], rows[-1])]
+    return alt_of(found, [headline(found), f"Users up to {'; up to '.join(ends)}"])
 
 
 def slices_said(found: Reading | NoReading) -> str:
@@ -246,16 +209,14 @@ def slices_said(found: Reading | NoReading) -> str:
     told = f"No difference shown in any of {wording.plural(len(done.by_slice), 'slice')}"
     if said:
         told = f"After Holm's correction: {wording.listed(said)}"
-    if sum(one["n"] for one in done.by_slice) > done.primary.n:
-        told += "; a user with requests in several slices counts in each"
-    return told
+    return f"{told}; a user with requests in several slices counts in each"
 
 
 def days_said(found: Reading | NoReading) -> str:
     """Does the effect differ between the days on which users came?"""
     done = found.findings
     if not done or not done.by_day:
-        return "No days to show"
+        return "No days to show" if found.timed else NO_TIMES
     moved = sum(one["verdict"] != "no difference shown" for one in done.by_day)
     among = wording.plural(len(done.by_day), "day")
     where = f"shows in {moved} of {among}" if moved else "is not shown on any single day"
@@ -263,19 +224,17 @@ def days_said(found: Reading | NoReading) -> str:
 
 
 def later_said(found: Reading | NoReading) -> str:
-    """How many users came after the look that decides, and the effect over all beside it."""
+    """How many users came after the look that decides, and the effect over all beside it; "" when none did."""
     if not found.findings or not found.findings.n_later:
         return ""
     done, whole = found.findings, found.findings.over_all
-    came = f"{wording.plural(done.n_later, 'user')} of {wording.count(done.primary.n + done.n_later)} came after this look"
-    if done.primary.verdict == "too early":
-        return f"{came} and are not counted in it."
-    if whole is None:
-        return f"{came} and change nothing; their outcome windows are still open."
-    return (
-        f"{came} and change nothing: over all {wording.count(whole.n)} whose window has closed {_beside(whole)}."
-        + (_FIRST if done.primary.looks > 1 else "")
+    said = (
+        f"{wording.plural(done.n_later, 'user')} of {wording.count(done.primary.n + done.n_later)} came after this look and "
+        f"change nothing"
     )
+    if whole is None:
+        return f"{said}."
+    return f"{said}: over all {wording.count(whole.n)} whose window has closed {_beside(whole)}."
 
 
 def ramp_said(found: Reading | NoReading) -> str:
@@ -322,12 +281,13 @@ def part_rows(found: Reading | NoReading, which: str) -> list[tables.Row]:
     if not found.findings:
         return []
     test = found.findings.primary
+    scale = wording.scale_of(test)
     return [
         {
             "Part": one["name"],
             "Users": wording.count(one["n"]),
-            "Control": level(test, one["control_rate"]),
-            "Treatment": level(test, one["treatment_rate"]),
+            "Control": wording.level(one["control_rate"], scale),
+            "Treatment": wording.level(one["treatment_rate"], scale),
             DIFFERENCE: sized(test, one),
             "p (Holm)": wording.p_text(one["p_adjusted"]),
         }
@@ -337,56 +297,35 @@ def part_rows(found: Reading | NoReading, which: str) -> list[tables.Row]:
 
 def figures(test: Effect) -> str:
     """Estimate, interval, levels and p in one sentence."""
-    interval = "no interval, as nothing varied" if test.ci_low is None else _interval(test)
-    text = f"Difference {difference(test, test.estimate)} ({interval}): {level(test, test.control_rate)} in control, "
-    text += f"{level(test, test.treatment_rate)} in treatment, {wording.count(test.n)} users"
+    old, new = (
+        wording.level(one, wording.scale_of(test))
+        for one in (test.control_rate, test.treatment_rate)
+    )
+    text = f"Difference {wording.effect(test)}: {old} in control, {new} in treatment, {wording.count(test.n)} users"
     if test.margin is not None:
-        how = f" of look {test.look}, widened to hold over all {test.looks} looks,"
-        how = "" if test.bound is None else how
-        return f"{text}; the interval{how} is read against a loss of {wording.loss_of(test.margin, test)}."
+        return (
+            f"{text}; the interval is read against a loss of {wording.loss_of(test.margin, test)}."
+        )
     if test.bound is not None and test.z_score is not None:
         return f"{text}; z = {wording.number(test.z_score)} against a limit of {wording.number(test.bound)}."
     return f"{text}; p {p_said(test.p_value)}."
 
 
 def _beside(test: Effect) -> str:
-    interval = "no interval" if test.ci_low is None else _interval(test)
-    return f"the difference is {difference(test, test.estimate)} ({interval}, as if looked at once)"
-
-
-def _interval(test: Effect) -> str:
-    return f"{(1 - test.alpha) * 100:g}% interval {span(test, test.ci_low, test.ci_high)}"
+    return f"the difference is {wording.effect(test)}, as if looked at once"
 
 
 def difference(test: Effect, value: float | None, *, sign: bool = True) -> str:
-    """A difference in points or in the metric's unit."""
-    return wording.amount(value, wording.scale_of(test), digits=_digits(test), sign=sign)
+    """A difference in points or in the metric's unit, in the decimals of the whole."""
+    digits = wording.decimals(test.estimate, test.ci_low, test.ci_high)
+    return wording.amount(value, wording.scale_of(test), digits=digits, sign=sign)
 
 
 def sized(test: Effect, row: Row) -> str:
     """The difference of a day or a slice with its interval, in the decimals of the whole."""
-    return f"{difference(test, row['estimate'])} ({span(test, row['ci_low'], row['ci_high'])})"
-
-
-def span(test: Effect, low: float | None, high: float | None) -> str:
-    """Both ends of an interval, the unit once."""
-    if low is None and high is None:
-        return "no interval"
-    return wording.limits(low, high, wording.scale_of(test), digits=_digits(test))
-
-
-def level(test: Effect, value: float | None) -> str:
-    """A level in percent or in the metric's unit."""
-    return wording.level(value, wording.scale_of(test))
-
-
-def _digits(test: Effect) -> int:
-    return wording.decimals(test.estimate, test.ci_low, test.ci_high)
-
-
-def kept(test: Effect) -> bool:
-    """Whether a loss of the margin is ruled out."""
-    return keeps_margin(test, test.margin or 0.0)
+    digits = wording.decimals(test.estimate, test.ci_low, test.ci_high)
+    ends = wording.limits(row["ci_low"], row["ci_high"], wording.scale_of(test), digits=digits)
+    return f"{difference(test, row['estimate'])} ({ends})"
 
 
 def metric(found: Reading | NoReading) -> str:
@@ -404,12 +343,10 @@ def p_said(p_value: float | None) -> str:
 
 def draw_z_test(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
     """Where z would fall if nothing had changed, the region that counts, and where it fell."""
-    if not isinstance(found, Reading) or not found.findings:
-        return nothing_drawn(found, narrow=narrow)
-    test = found.findings.primary
-    if test.z_read is None:
-        return nothing_drawn(found, "z is undefined: the outcome never varied", narrow=narrow)
-    z, limit = test.z_read, _limit(test)
+    test = found.findings.primary if found.findings else None
+    if test is None or test.z_read is None:
+        return nothing_drawn(found, z_said(test) if test else "", narrow=narrow)
+    z, limit = test.z_read, test.limit
     null = "nothing\nhad changed" if test.margin is None else "the loss\nwere the margin"
     reach = max(4.4, limit + 1.2, abs(z) + 1.2 if abs(z) <= _FARTHEST_Z else 0.0)
     _, ax = style.canvas(3.4, narrow=narrow, width=style.HALF)
@@ -428,9 +365,8 @@ def draw_z_test(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
     low, high = (f"limit\n{wording.number(at)}" for at in (-limit, limit))
     ax.set_xticks([-limit, 0, limit], [low, "0", high])
     left, right = ("better", "worse") if test.lower_is_better else ("worse", "better")
-    of_what = " ".join(null.split())
-    ax.set_xlabel(f"{left} ←  z, if {of_what}  → {right}")
-    return style.titled(ax, _z_title(z, limit, test), narrow=narrow)
+    ax.set_xlabel(f"{left} ←  z, if {' '.join(null.split())}  → {right}")
+    return style.titled(ax, z_said(test), narrow=narrow)
 
 
 def _observed(ax: Axes, z: float, reach: float, verdict: str, null: str) -> None:
@@ -448,31 +384,29 @@ def _observed(ax: Axes, z: float, reach: float, verdict: str, null: str) -> None
     ax.text(-side * 1.3, 0.36, f"if {null}", color=COLOURS["muted"], **look)
 
 
-def _z_title(z: float, limit: float, test: Effect) -> str:
-    place = "beyond" if test.verdict in SHOWN else "inside"
-    which = "" if test.bound is None else f" of look {test.look}"
+def z_said(test: Effect) -> str:
+    """Where z lies, as a figure's title."""
+    if test.z_read is None:
+        return "z is undefined: the outcome never varied"
+    where = "beyond" if test.verdict in SHOWN else "inside"
+    against = ""
     if test.margin is not None:
-        side = "beyond" if kept(test) else "not beyond"
-        return (
-            f"z = {wording.number(z)} against a loss of {wording.loss_of(test.margin, test)} lies {side} "
-            f"the limit{which}, {wording.number(limit)}"
-        )
-    return f"z = {wording.number(z)} lies {place} the limit{which}, {wording.number(limit)}"
+        where = "beyond" if keeps_margin(test, test.margin) else "not beyond"
+        against = f" against a loss of {wording.loss_of(test.margin, test)}"
+    look = f" of look {test.look} of {test.looks}" if test.looks > 1 else ""
+    return f"z = {wording.number(test.z_read)}{against} lies {where} the limit{look}, {wording.number(test.limit)}"
 
 
 def draw_over_time(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
     """The difference so far after each day's users, with its plain interval and the one that may be read every day."""
     done = found.findings
-    if done is None:
-        return nothing_drawn(found, narrow=narrow)
-    rows = [row for row in done.over_time if row["ci_low"] is not None]
-    if not rows:
-        return nothing_drawn(
-            found, "No interval can be drawn: the outcome never varied", narrow=narrow
-        )
+    rows = [row for row in done.over_time if row["ci_low"] is not None] if done else []
+    if not done or not rows:
+        none = "No interval can be drawn: the outcome never varied" if found.timed else NO_TIMES
+        return nothing_drawn(found, none if done else "", narrow=narrow)
     test, day = done.primary, np.arange(len(rows))
     scale = 100.0 if test.shown_as == "points" else 1.0
-    value = pd.DataFrame(rows)[_SERIES].astype(float) * scale
+    value = pd.DataFrame(rows).drop(columns="date").astype(float) * scale
     _, ax = style.canvas(3.4, narrow=narrow)
     for band, soft, role, dashes in _BANDS:
         edges = value[f"{band}_low"], value[f"{band}_high"]
@@ -493,94 +427,60 @@ def draw_over_time(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
     low, high = np.nanmin(ends), np.nanmax(ends)
     pad = 0.12 * ((high - low) or 1.0)
     ax.set_ylim(low - pad, high + pad)
-    _name_bands(ax, day[-1], rows[-1], scale)
+    plain, sequence = value[["ci_high", "sequence_high"]].iloc[-1]
+    beside(ax, day[-1], plain, "95% interval", "fine_tuned")
+    if not math.isnan(sequence):  # at least a line above the other
+        top = max(sequence, plain + 0.06 * (high - low + 2 * pad))
+        beside(ax, day[-1], top, "at every look", "muted")
     ticks = np.unique(np.linspace(0, len(rows) - 1, 3 if narrow else 6).round().astype(int))
     ax.set_xticks(ticks, [rows[at]["date"][5:] for at in ticks])
     ax.set_xlim(0, max(1, len(rows) - 1) * (1.42 if narrow else 1.2))
     if test.shown_as == "points":
         ax.yaxis.set_major_formatter(lambda at, _: wording.points(at / 100, 0))
     ax.set_xlabel("users who came up to this day (UTC)")
+    title = f"After {len(rows)} days of users the difference is {sized(test, rows[-1])}"
     above = "points" if test.shown_as == "points" else metric(found)
-    return style.titled(ax, _settled_title(test, rows), narrow=narrow, above=above)
-
-
-def _name_bands(ax: Axes, day: float, last: Row, scale: float) -> None:
-    """Names the two bands beside their upper edges, at least a line apart."""
-    low, high = ax.get_ylim()
-    plain, sequence = last["ci_high"] * scale, last["sequence_high"]
-    beside(ax, day, plain, "95% interval", "fine_tuned")
-    if sequence is not None:
-        at = max(sequence * scale, plain + 0.06 * (high - low))
-        beside(ax, day, at, "at every look", "muted")
-
-
-def _settled_title(test: Effect, rows: Sequence[Row]) -> str:
-    last = rows[-1]
-    text = f"After {len(rows)} days of users the difference is {sized(test, last)}"
-    if test.looks == 1 or last["n_control"] + last["n_treatment"] == test.n:
-        return text
-    return f"{text}; look {test.look}, which decides, had {difference(test, test.estimate)}"
+    return style.titled(ax, title, narrow=narrow, above=above)
 
 
 def draw_looks(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
     """Z at each planned look inside the limits it must leave to count; looks to come are marked."""
-    if not isinstance(found, Reading) or not found.valid:
+    if isinstance(found, NoReading) or not found.valid:
         return nothing_drawn(found, narrow=narrow)
+    plan, due, limits = found.plan.plan, found.schedule.due, np.array(found.bounds)
     done = found.findings.looks if found.findings else ()
-    at = [one.information for one in found.schedule.due]
-    spots = [*at, *found.plan.plan.look_fractions[found.schedule.due[-1].look if at else 0 :]][
-        : len(found.bounds)
-    ]
+    to_come = plan.look_fractions[due[-1].look if due else 0 :]
+    spots = [*(one.information for one in due), *to_come][: len(limits)]
     _, ax = style.canvas(3.4, narrow=narrow, width=style.HALF)
-    seen = [one.z_read for one in done]
-    most = max([5.2, *(abs(z or 0.0) * 1.3 for z in seen)])
+    most = max([5.2, *(abs(one.z_read or 0.0) * 1.3 for one in done)])
     across = [max(0.0, spots[0] - 0.1), *spots, 1.06]
-    limits = np.minimum([found.bounds[0], *found.bounds, found.bounds[-1]], most * 2)
-    low, high = _zones(found.plan.plan.primary)
-    ax.fill_between(across, limits, most * 2, color=high, lw=0)
-    ax.fill_between(across, -most * 2, -limits, color=low, lw=0)
+    edge = np.minimum(np.pad(limits, 1, mode="edge"), most * 2)
+    low, high = _zones(plan.primary)
+    ax.fill_between(across, edge, most * 2, color=high, lw=0)
+    ax.fill_between(across, -most * 2, -edge, color=low, lw=0)
     for side in (-1, 1):
-        ax.plot(across, side * limits, color=COLOURS["ink"], lw=1.4, ls=style.DASHES)
+        ax.plot(across, side * edge, color=COLOURS["ink"], lw=1.4, ls=style.DASHES)
     draw_line(ax, "zero", vertical=False)
-    for spot, one, z in zip(spots, done, seen, strict=False):
-        if z is not None:
+    for spot, one in zip(spots, done, strict=False):
+        if (z := one.z_read) is not None:
             draw_interval(ax, spot, z, None, None, one.verdict, vertical=True)
-            beside = z + most * (0.07 if z >= 0 else -0.16)
-            ax.text(spot, beside, wording.number(z), ha="center", fontsize=9, weight="bold")
+            place = z + most * (0.07 if z >= 0 else -0.16)
+            ax.text(spot, place, wording.number(z), ha="center", fontsize=9, weight="bold")
     for spot in spots[len(done) :]:
         ax.plot(spot, 0, "|", ms=11, color=COLOURS["muted"], mew=1.4)
     ax.set(ylim=(-most, most), xlim=(0, 1.06))
     ax.set_xticks(spots, [wording.percent(one, 0) for one in spots])
-    to_come = "; bars across zero: looks to come" if len(spots) > len(done) and not narrow else ""
-    ax.set_xlabel(f"share of the planned information{to_come}")
-    title = _looks_title(found.findings.primary if found.findings else None, len(spots))
-    above = "z" if found.plan.plan.primary.margin is None else "z against the margin"
+    ax.set_xlabel("share of the planned information" + ("" if narrow else "; bars: looks to come"))
+    title = f"No look is read yet of {len(spots)} planned"
+    title = z_said(found.findings.primary) if found.findings else title
+    above = "z" if plan.primary.margin is None else "z against the margin"
     return style.titled(ax, title, narrow=narrow, above=above)
-
-
-def _looks_title(test: Effect | None, planned: int) -> str:
-    if test is None:
-        return f"No look is due yet; {planned} {'is' if planned == 1 else 'are'} planned"
-    look = "the only look" if test.looks == 1 else f"look {test.look} of {test.looks}"
-    if test.z_read is None or test.z_score is None:
-        return "z is undefined: the outcome never varied"
-    if test.margin is not None:
-        word = "is" if kept(test) else "is not"
-        z = wording.number(test.z_read)
-        return f"At {look} a loss of {wording.loss_of(test.margin, test)} {word} ruled out: z = {z} against it"
-    way = "upwards" if test.z_score > 0 else "downwards"
-    word = f"leaves the limits {way}" if test.verdict in SHOWN else None
-    return f"At {look} z = {wording.number(test.z_score)} {word or 'is inside the limits'}"
 
 
 def _zones(one: Effect | Metric) -> tuple[str, str]:
     """Colours below the lower limit and above the upper one."""
     bad, good = COLOURS["fail_zone"], COLOURS["pass_zone"]
     return (good, bad) if one.lower_is_better else (bad, good)
-
-
-def _limit(test: Effect) -> float:
-    return test.bound if test.bound is not None else NormalDist().inv_cdf(1 - test.alpha / 2)
 
 
 # ---- how any reading is shown
@@ -593,8 +493,8 @@ def pictured(plot: Callable[..., Axes], found: Reading | NoReading, alt: str, ca
 
 def nothing_drawn(found: Reading | NoReading, title: str = "", *, narrow: bool = False) -> Axes:
     """The box that stands where nothing may be shown, or nothing can be."""
-    text = "nothing to draw" if title or isinstance(found, NoReading) else withheld(found)
-    return style.titled(empty_axes(text, narrow=narrow), title or headline(found), narrow=narrow)
+    box = empty_axes("nothing to draw", narrow=narrow)
+    return style.titled(box, title or headline(found), narrow=narrow)
 
 
 def alt_of(found: Reading | NoReading, said: Sequence[str]) -> str:

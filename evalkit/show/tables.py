@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import singledispatch
 from importlib import import_module
@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from evalkit import wording
 from evalkit.conversation import Conversation, conversation_css, folded
-from evalkit.show import RECORDS
 from evalkit.show.style import kind_of
 
 if TYPE_CHECKING:
@@ -70,7 +69,7 @@ def table(
     rows: pd.DataFrame | Iterable[Row],
     *,
     caption: str = "",
-    columns: Mapping[str, str] | Sequence[str] | None = None,
+    columns: Mapping[str, str] | None = None,
     numeric: Iterable[str] = (),
     open_rows: int | None = None,
 ) -> Html:
@@ -90,7 +89,7 @@ def table(
     """
     made = rows if (frame := getattr(rows, "to_dict", None)) is None else frame("records")
     records: list[Row] = [{str(name): value for name, value in row.items()} for row in made]
-    names = _headings(records, columns)
+    names = columns or {name: name.replace("_", " ") for one in records for name in one}
     right = set(numeric)
     right |= {name for name in names if _all_numbers(record.get(name) for record in records)}
     titles = ((_class(name in right), html.escape(title)) for name, title in names.items())
@@ -133,10 +132,9 @@ def answer(result: object, *more: object) -> Html:
         import_module(room)
     known = answer.dispatch(type(result))
     if known is answer.dispatch(object):
-        name = type(result).__name__
-        shown = next((by for place, (by, _) in RECORDS.items() if place.endswith(f".{name}")), "")
-        told = f"show.{shown} shows it" if shown else "give a record or a sentence"
-        raise TypeError(f"{name} answers nothing; {told}")
+        raise TypeError(
+            f"{type(result).__name__} answers nothing; give a chapter's record or a sentence"
+        )
     return known(result, *more)
 
 
@@ -174,16 +172,6 @@ def _paragraph(kind: str, text: str) -> Html:
     return Html(f'<p class="{kind}">{wording.render_text(text)}</p>', text)
 
 
-def _headings(
-    records: list[Row], columns: Mapping[str, str] | Sequence[str] | None
-) -> dict[str, str]:
-    if isinstance(columns, Mapping):
-        return dict(columns)
-    every = dict.fromkeys(name for record in records for name in record)
-    names = every if columns is None else columns
-    return {name: str(name).replace("_", " ") for name in names}
-
-
 def _all_numbers(values: Iterable[object]) -> bool:
     kinds = {type(value) for value in values if value is not None}
     return bool(kinds) and all(issubclass(k, int | float) and k is not bool for k in kinds)
@@ -195,10 +183,11 @@ def _class(numeric: bool) -> str:
 
 def _row(record: Row, names: Mapping[str, str], right: set[str]) -> str:
     cells = []
-    for place, (name, title) in enumerate(names.items()):
-        label = ("th", ' scope="row"'), ("td", f' data-l="{html.escape(title)}"')
-        tag, scope = label[min(place, 1)]
-        cells.append(f"<{tag}{scope}{_class(name in right)}>{_cell(record.get(name))}</{tag}>")
+    for name, title in names.items():
+        tag, more = "td", f' data-l="{html.escape(title)}"'
+        if not cells:
+            tag, more = "th", ' scope="row"'
+        cells.append(f"<{tag}{more}{_class(name in right)}>{_cell(record.get(name))}</{tag}>")
     return f"<tr>{''.join(cells)}</tr>"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -226,7 +227,7 @@ class Intervals:
     Attributes:
         title: Its conclusion.
         rows: What is drawn, by name; those without an estimate are left out.
-        axis: What the numbers are; `axis_narrow` on a phone, where it is too long.
+        axis: What the numbers are.
         caption: Method and caveat.
         kinds: Verdicts by row; the others have the colour of the fine-tuned model.
         zone: Where the zone begins in which an interval passes; None for none.
@@ -238,7 +239,6 @@ class Intervals:
     rows: Mapping[str, Result | None]
     axis: str
     caption: str
-    axis_narrow: str = ""
     kinds: Mapping[str, str] = field(default_factory=dict)
     zone: float | None = None
     low: float = 0.0
@@ -267,7 +267,7 @@ class Intervals:
             small(ax, self.zone, ax.get_ylim()[1], told, va="bottom", ha="right")
         if self.even is not None:
             draw_line(ax, "zero", self.even, spans=place)
-        ax.set_xlabel((narrow and self.axis_narrow) or self.axis)
+        ax.set_xlabel(textwrap.fill(self.axis, 44) if narrow else self.axis)
         return style.titled(ax, self.title, narrow=narrow)
 
     def _track(self, name: str, one: Result) -> Track:

@@ -71,7 +71,7 @@ def test_csv_keeps_ids_as_text(small, expected, locked, later, tmp_path):
     ("make", "said"),
     [
         (lambda folder: folder / "nothing.sqlite", "no event log there"),
-        (lambda folder: folder, "no exposures.parquet or exposures.csv"),
+        (lambda folder: folder, "no table exposures or outcomes; it is not an event log"),
     ],
 )
 def test_a_missing_log_is_said(make, said, tmp_path):

@@ -61,9 +61,9 @@ def results(right):
 
 def test_no_plan_is_said(home):
     found = Experiment(study=home).reading().effect()
-    assert effect.headline(found) + "." == (
-        "No A/B plan is locked. Fill in the A/B plan, its experiment_name and lock_plan: true in study.yaml, "
-        "then run notebook 05."
+    assert effect.headline(found) == (
+        "No A/B plan is locked. Missing: Fill in the A/B plan, its experiment_name and lock_plan: true in study.yaml, "
+        "then run notebook 05 (minutes)"
     )
     evidence = ab_evidence(found, study="toy")
     assert evidence.primary is None

@@ -95,14 +95,14 @@ def test_every_sentence_and_table_is_there_in_every_state(state, states):
     ):  # fmt: skip
         assert faults(say(found)) == []
     assert faults(show.log_notes(found).text) == []
-    for make in (words.watched_rows, words.sample_ratio_rows, words.causes):
-        assert isinstance(make(found), list)
+    assert isinstance(words.watched_rows(found), list)
+    assert faults(show.sample_ratio(found).text.split("\n")[0]) == []
     for which in ("by_slice", "by_day"):
         assert isinstance(effect.part_rows(found, which), list)
 
 
 def test_nothing_is_claimed_about_a_log_that_is_not_there():
-    assert show.log_notes(NOTHING).text == "No log was read."
+    assert show.log_notes(NOTHING).text == "Nothing unusual is known."
     assert (
         effect.answer_said(NOTHING)
         == "No A/B plan is locked. Missing: Fill in the A/B plan, its experiment_name and lock_plan: true in study.yaml, "
@@ -116,7 +116,7 @@ def test_simulated_stands_in_all_that_is_said(states):
         effect.answer_said(found),
         effect.alt(found),
         effect.article_said(found),
-        words.alt_rows(found, "x", []),
+        show.sample_ratio(found).text,
         effect.titled("x", found),
     )
     assert all("simulated" in one for one in said)

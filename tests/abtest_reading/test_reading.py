@@ -17,8 +17,8 @@ from evalkit.abtest.reading import read_ab_test
 from evalkit.errors import DataError
 from evalkit.show import abtest as words
 from evalkit.show import effect
+from evalkit.show.abtest import notes as told_of
 from evalkit.show.lacking import in_words
-from evalkit.show.unusual import notes as told_of
 from evalkit.stats import combine_phases, ratio_test
 
 DAY = 86400.0
@@ -157,7 +157,7 @@ def everything_said(found):
         words.watched_rows(found),
         effect.part_rows(found, "by_slice"),
         effect.part_rows(found, "by_day"),
-        words.sample_ratio_rows(found),
+        show.sample_ratio(found).text,
     ]
     return json.dumps([found.to_dict(), found.primary_dict(), said, tables], allow_nan=False)
 
@@ -194,7 +194,7 @@ def test_a_broken_split_is_invalid_and_names_causes(
     # chi-square = 100^2 / 1100 * 2 = 18.18, p = 2e-5
     assert found.sample_ratio[0].test.statistic == pytest.approx(18.1818, abs=1e-4)
     assert (found.verdict, found.findings) == ("invalid", None)
-    assert len(words.causes(found)) == 4
+    assert "bots on one side" in show.sample_ratio(found).text
     assert found.primary_dict() == {"verdict": "invalid", "n": 2200}
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import tea_tasting as tt
 
-from evalkit.abtest.effects import cuped_effect, effect
+from evalkit.abtest.effects import effect
 from evalkit.abtest.experiment import simulate_traffic
 from evalkit.abtest.lock import lock
 from evalkit.abtest.log import OUTCOMES, EventLog
@@ -243,7 +243,7 @@ def before_of(users, seed):
 
 def cuped_of(log, users):
     before = users["before"].rename("value").reset_index()
-    return cuped_effect(cells_of(log, before=before))
+    return effect(cells_of(log, before=before), "cuped")
 
 
 @pytest.mark.parametrize("seed", range(2))

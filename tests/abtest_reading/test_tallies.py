@@ -11,7 +11,7 @@ from evalkit.abtest.analysis import Log, Users
 from evalkit.abtest.reading import read_ab_test
 from evalkit.errors import DataError
 from evalkit.show import effect
-from evalkit.show.unusual import notes as told_of
+from evalkit.show.abtest import notes as told_of
 
 pytestmark = pytest.mark.slow  # a log is read in the engine for each case
 

@@ -14,9 +14,9 @@ from evalkit.abtest.reading import read_ab_test
 from evalkit.abtest.source import open_log
 from evalkit.errors import DataError, DesignError
 from evalkit.evidence import as_json
-from evalkit.show import effect
-from evalkit.show.unusual import notes as told_of
-from evalkit.show.unusual import written as noted
+from evalkit.show import effect, style
+from evalkit.show.abtest import notes as told_of
+from evalkit.show.abtest import written as noted
 from evalkit.study import Study
 
 GATES = ("gate_30", "gate_40")
@@ -94,8 +94,10 @@ def test_days_and_weeks_are_not_shown_and_that_is_said(locked, tmp_path):
     assert "a table without times: days and weeks cannot be shown" in told
     assert "not in whole weeks" not in told
     assert "1970" not in told
-    said = "The log is a table without times, so nothing is shown by day."
-    assert str(effect.days(found)) == str(effect.over_time(found)) == said
+    said = "The log is a table without times, so nothing is shown by day"
+    assert said in effect.days(found)._repr_html_()
+    with style.style():
+        assert said in effect.draw_over_time(found).get_title("left")
 
 
 @pytest.mark.parametrize(
@@ -137,13 +139,14 @@ def test_what_is_odd_in_a_table_is_left_out_or_counted_and_told(suffix, locked, 
     assert [found.sample_ratio[0].n_control, found.sample_ratio[0].n_treatment] == [200, 200]
     assert found.n_requests == 401
     told = " | ".join(told_of(found))
-    others = (
-        "3 of 407 rows (0.7%) in neither of the two variants are left out: none (2) and gate_50 (1)"
+    strays = next(one for one in found.notes if one.kind == "strays")
+    assert (strays.names, strays.n, strays.of) == ({"": 1, "none": 1, "gate_50": 1}, 3, 407)
+    assert "3 of 407 (0.7%) rows are in neither of the two variants and left out: " in told
+    assert "1 of 407 (0.2%) rows without a user are left out (0 in control, 1 in treatment)" in told
+    assert "1 of 401 (0.2%) users in both variants are left out" in told
+    assert (
+        "1 of 401 (0.2%) users with several rows: each row counts as a request of its own" in told
     )
-    assert others in told
-    assert "1 of 407 rows (0.2%) without a user are left out (0 in control, 1 in treatment)" in told
-    assert "1 user of 401 in both variants are left out" in told
-    assert "1 user of 401 with several rows: each row counts as a request of its own" in told
     assert "have no came_back (0 in control, 1 in treatment) and count as 0" in told
 
 
@@ -151,7 +154,7 @@ def test_a_table_without_user_ids_has_a_user_a_row(locked, tmp_path):
     frame = table().drop(columns="userid")
     found = read(written(frame, tmp_path / "rows.csv"), locked, user="")
     assert found.n_users == 400
-    assert "each row counts as a user of its own" in " ".join(told_of(found))
+    assert "each row is a user of its own" in " ".join(told_of(found))
 
 
 def test_a_broken_split_is_an_alarm_in_a_table_too(locked, tmp_path):
@@ -167,7 +170,7 @@ def test_a_broken_split_is_an_alarm_in_a_table_too(locked, tmp_path):
     [
         (
             {"variants": ("A", "B")},
-            r"no row has the variant 'A'; column 'version' holds 'gate_\d0' \(200\) and",
+            r"'A' is in no row; column 'version' holds 'gate_\d0' \(200\) and",
         ),
         ({"variant": "Version"}, "no column 'Version'; it has .* did you mean 'version'"),
         ({"user": "uid"}, "no column 'uid'; it has 'userid'"),
@@ -202,13 +205,16 @@ def test_one_value_that_is_no_number_is_named(suffix, tmp_path):
     with pytest.raises(DataError, match=r"'came_back' holds string, such as 'n\.d\.'"):
         open_log(written(table().assign(came_back=words), tmp_path / f"x{suffix}"), **COLUMNS)
     endless = written(table().assign(came_back=np.inf), tmp_path / f"y{suffix}")
-    with pytest.raises(DataError, match="'came_back' holds a number that is not finite"):
-        open_log(endless, **COLUMNS)
+    with closing(open_log(endless, **COLUMNS)) as log:
+        users = log.users("any", kept=False)
+        cells = users.cells("came_back")
+        with pytest.raises(DataError, match="'came_back': outcomes hold values that are no finite"):
+            users.checked(cells, "came_back", is_rate=True)
 
 
 def test_one_variant_is_not_both_sides(tmp_path):
     path = written(table(), tmp_path / "cats.csv")
-    with pytest.raises(DataError, match="'gate_30' is named as control and as treatment"):
+    with pytest.raises(DataError, match="'GATE_30' is named as control and as treatment"):
         open_log(path, **COLUMNS | {"variants": ("gate_30", "GATE_30")})
 
 

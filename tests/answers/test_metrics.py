@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from rapidfuzz.distance import Indel
 
 from evalkit.answers import metrics, scoring
-from evalkit.errors import DesignError
+from evalkit.errors import DesignError, EvalkitError
 from evalkit.records import Answer, EvalResult, Example
 
 EXAMPLE = Example(
@@ -74,7 +74,7 @@ def test_a_schema_checks_json_and_nothing_is_fetched(tmp_path):
 
 @pytest.mark.parametrize("name", ["nonsense", "regex:", "regex:(", "schema:absent.json", "schema:"])
 def test_an_unusable_checker_says_what_is_needed(name, tmp_path):
-    with pytest.raises(DesignError, match="checker"):
+    with pytest.raises(EvalkitError, match="checker"):
         scoring.checker(name, folder=tmp_path)
 
 

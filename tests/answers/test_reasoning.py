@@ -14,7 +14,7 @@ from evalkit.answers.evaluation import options
 from evalkit.answers.journal import read_journal
 from evalkit.answers.reply import answer
 from evalkit.answers.runner import results_from_journal
-from evalkit.errors import DataError, DesignError, ModelError
+from evalkit.errors import DesignError, EvalkitError, ModelError
 from evalkit.report import chain
 from evalkit.report.new import new_study
 from evalkit.study import Settings
@@ -210,7 +210,7 @@ def test_a_request_file_says_it_for_both_models_or_for_one(tmp_path):
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("max_token: 3", "max_token: no such setting; did you mean max_tokens"),
+        ("max_tokns: 3", "max_tokns: no such setting; did you mean max_tokens"),
         ("base: {temprature: 1}", "request.yaml: base:\n.*did you mean temperature"),
         ("fine_tuned: 3", "need the names of settings"),
         ("[1]", "need the names of settings"),
@@ -221,7 +221,7 @@ def test_a_request_file_says_it_for_both_models_or_for_one(tmp_path):
 )
 def test_a_request_file_that_cannot_be_is_refused_by_name(tmp_path, text, told):
     (tmp_path / "request.yaml").write_text(text)
-    with pytest.raises(DataError, match=told):
+    with pytest.raises(EvalkitError, match=told):
         options(Settings(), "base", tmp_path / "request.yaml")
 
 

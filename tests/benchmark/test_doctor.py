@@ -104,7 +104,6 @@ def test_many_findings_with_one_remedy_are_told_in_few_rows(written):
     texts = different(9)
     found = examine(written([row(text) for text in texts] + [row(f"{text} x") for text in texts]))
     assert kinds(found) == {"near-duplicate": 9}
-    assert shown.counted(found)[0] == "9 groups of near-duplicates"
     near = [one for one in shown.rows(found) if one["kind"] == "near-duplicate"]
     assert [one["lines"] for one in near[:3]] == [
         ", ".join(map(str, one.lines)) for one in found.findings[:3]
@@ -113,8 +112,8 @@ def test_many_findings_with_one_remedy_are_told_in_few_rows(written):
     assert len(near[3]["lines"].split(", ")) == 12
     told = shown.lines(found)
     assert "".join(told).count("keep one") == shown.checkup(found).text.count("keep one") == 4
-    assert "9 groups of near-duplicates" in told[0]
-    assert (found.n, found.counts()) == (18, {"near-duplicate": 9, "size": 1})
+    assert "near-duplicate 9" in told[0]
+    assert str(found) == f"{found.path}: 18 rows, found: near-duplicate 9 and size 1."
 
 
 def test_training_rows_in_the_test_set_leak(written):
@@ -166,7 +165,7 @@ def test_what_the_set_can_find_is_said(written):
     assert found.detectable[0.1] == pytest.approx(
         0.062, abs=5e-4
     )  # STATISTICS: n = 200, psi 10% finds 6.2 points
-    assert "6.2 at 10%" in shown.lines(found)[1]
+    assert "6.2 points at 10%" in shown.lines(found)[0]
 
 
 def test_thin_slices_are_counted(written):
@@ -209,7 +208,7 @@ def test_near_duplicates_are_remembered_in_a_file(written, tmp_path):
 def test_without_detectable_differences_nothing_is_said_of_them():
     found = Checkup(path="x", n=9, findings=(), detectable={0.1: None}, slices={}, train=None)
     assert shown.lines(found) == [
-        "x: 9 rows, not compared with a training file. Found: nothing. Fit to test with."
+        "x: 9 rows; found: nothing; no training file was searched for leaks. Fit to test with."
     ]
 
 

@@ -60,15 +60,15 @@ def test_a_row_that_ends_in_a_question_expects_nothing(tmp_path, roles):
     found = read_examples(written(tmp_path / "t.jsonl", {"messages": messages, "id": 1}))
     (one,) = found.examples
     assert (one.expects, one.right, [*one.messages]) == (False, (), messages)
-    assert found.n_open_ended == 1
-    assert any(note.startswith("nothing is expected of any row") for note in found.notes)
+    assert any(note.startswith("nothing is expected of 1 row of 1") for note in found.notes)
 
 
 def test_a_mixed_file_is_told_and_its_open_rows_count_nowhere_in_exact_match(tmp_path):
     path = written(tmp_path / "t.jsonl", row("a", "A"), row("b"), row("c", "C"))
     notes = read_examples(path).notes
     assert (
-        "nothing is expected of 1 row of 3, the first is line 2: they count nowhere in exact match and similarity"
+        "nothing is expected of 1 row of 3, the first is line 2: they count nowhere in exact match and similarity; "
+        "people decide, or as primary_metric format (with a checker) or a scorer of your own"
         in notes
     )
     old, new = results(path, ["A", "x", "z"]), results(path, ["A", "y", "C"])
@@ -159,8 +159,8 @@ def test_the_doctor_counts_the_rows_that_expect_nothing(tmp_path):
         examine(written(tmp_path / name, *some))
         for name, some in (("few", rows), ("none", [row(f"q {i}", id=i) for i in range(7)]))
     )
-    assert "1 row without expected answer" in shown.title(few)
-    assert "7 rows without expected answer" in shown.lines(none)[0]
+    assert "nothing expected 1" in shown.title(few)
+    assert "nothing is expected of 7 of 7 rows" in "".join(shown.lines(none))
 
 
 def test_of_a_metric_that_is_known_of_no_example_no_change_is_told():

@@ -87,7 +87,7 @@ def study(folder):
     for name, model in (("base", base), ("fine_tuned", tuned)):
         journal = folder / "journals" / f"{name}.jsonl"
         run_automated_eval(
-            model, folder / "test.jsonl", journal=journal, progress=False, checker="none"
+            model, folder / "test.jsonl", name=name, journal=journal, progress=False, checker="none"
         )
     return Study.open("mine", root=folder.parents[1], run="20261129T000000Z-0123abcd")
 

@@ -88,7 +88,13 @@ def study(
         path = home / "journals" / f"{model.__name__}.jsonl"
         path.parent.mkdir(exist_ok=True)
         run_automated_eval(
-            model, home / "test.jsonl", journal=path, samples=samples, progress=False, concurrency=2
+            model,
+            home / "test.jsonl",
+            journal=path,
+            name=model.__qualname__,
+            samples=samples,
+            progress=False,
+            concurrency=2,
         )
     return {"study": "small", "slice_fields": "kind", "scorers": SCORERS}
 

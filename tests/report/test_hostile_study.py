@@ -46,7 +46,8 @@ def page_file(tmp_path_factory):
     (home / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     for role, name, right in (("base", BASE, 2), ("fine_tuned", TUNED, 4)):
         run_automated_eval(
-            _answering(name, right), home / "test.jsonl", journal=home / f"journals/{role}.jsonl", progress=False
+            _answering(name, right), home / "test.jsonl", journal=home / f"journals/{role}.jsonl", name=name,
+            progress=False,
         )  # fmt: skip
     run = chain.run_study("hostile", root=root, only=["01", "02", "07"], say=lambda _: None)
     assert {name: one.error for name, one in run.chapters.items() if one.error} == {}

@@ -32,10 +32,10 @@ def test_the_majoritys_answer_is_chosen_and_ties_are_left_out(tmp_path):
         pair("tie", "both_bad"),
         pair("base", "fine_tuned"),
     ]
-    assert write_dpo(pairs, str(path), system_prompt="Add.") == 2
+    assert write_dpo(pairs, str(path)) == 2
     first, second = (json.loads(line) for line in path.read_text().splitlines())
     assert first == {
-        "prompt": [{"role": "system", "content": "Add."}, {"role": "user", "content": "2+2?"}],
+        "prompt": [{"role": "user", "content": "2+2?"}],
         "chosen": [{"role": "assistant", "content": "four"}],
         "rejected": [{"role": "assistant", "content": "five"}],
     }
@@ -117,5 +117,5 @@ def test_a_preference_pair_has_the_conversation_that_was_answered(tmp_path):
         votes=({"label": "fine_tuned"},),
         messages=asked,
     )
-    write_dpo([rated], tmp_path / "dpo.jsonl", system_prompt="Another one.")
+    write_dpo([rated], tmp_path / "dpo.jsonl")
     assert json.loads((tmp_path / "dpo.jsonl").read_text())["prompt"] == asked

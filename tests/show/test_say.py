@@ -333,7 +333,7 @@ def test_the_doctors_caption_counts_what_it_found(tmp_path):
     path = tmp_path / "test.jsonl"
     row = '"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n'
     path.write_text(f'{{"id": 1, {row}{{"id": 2, {row}', encoding="utf-8")
-    assert doctor.title(examine(path)).startswith("2 rows: 1 duplicate and 1 remark on the size; ")
+    assert doctor.title(examine(path)).startswith("2 rows; found: duplicate 1 and size 1; ")
 
 
 def test_costs_without_prices_are_a_dash(comparison_in, tmp_path):
@@ -355,9 +355,9 @@ def test_training_is_spoken_of_only_as_searched():
             Checkup(path="x", n=50, findings=found, detectable={0.1: None}, slices={}, train=train)
         )
 
-    assert told(None) == "50 rows: nothing to mend; no training file was searched for leaks"
-    assert told("t") == "50 rows: nothing to mend; none of them was found in the training file"
-    assert told("t", "leak (exact)") == "50 rows: 1 exact leak"
+    assert told(None) == "50 rows; found: nothing; no training file was searched for leaks"
+    assert told("t") == "50 rows; found: nothing; searched for leaks from t"
+    assert told("t", "leak (exact)") == "50 rows; found: leak (exact) 1; searched for leaks from t"
 
 
 def scored(values):

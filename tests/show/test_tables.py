@@ -72,4 +72,4 @@ def test_rows_beyond_the_open_ones_are_folded_away_and_lost_nowhere():
     assert all(f"row {n}" in folded for n in (5, 6))
     assert "row 6" in made.text
     assert "<details" not in show.table(rows[:5], open_rows=5).body
-    assert "None." in show.table([], columns=["name"], open_rows=5).body
+    assert "None." in show.table([], columns={"name": "Name"}, open_rows=5).body
