@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Literal
@@ -465,24 +466,19 @@ def _first(text: str) -> tuple[str, str] | None:
 
 def _closed(text: str, start: int, closing: str) -> tuple[str, str]:
     """A thought may speak of its own tag: one in inline code never ends it, a quoted one only when no other does."""
-    found = list(islice(re.compile(closing, re.IGNORECASE).finditer(text, start), MOST))
-    spans = _spans(_INLINE, text) if found else []
-    bare = [one for one in found if not _within(one, spans)]
-    spans += _spans(_FENCED, text) if bare else []
-    end = next((one for one in bare if not _is_quoted(text, one, spans)), next(iter(bare), None))
+    found = islice(re.compile(closing, re.IGNORECASE).finditer(text, start), MOST)
+    bare = [one for one in found if not _within(one, _spans(_INLINE, text))]
+    end = next((one for one in bare if not _is_quoted(text, one)), next(iter(bare), None))
     return (text[start : end.start()], text[end.end() :]) if end else (text[start:], "")
 
 
 def _template_opened(text: str) -> tuple[str, str] | None:
     closings = [(rf"<({_NAME})(?:\s[^<>]{{0,200}})?>", rf"</(?P<name>{_NAME})\s*>"), *_FIXED]
-    spans: list[tuple[int, int]] | None = None
     for opening, closing in closings:
         for tag in islice(re.finditer(closing, text, re.IGNORECASE), MOST):
-            if spans is None:
-                spans = _spans(_FENCED, text) + _spans(_INLINE, text)
             name = tag.groupdict().get("name")
             opener = rf"<{re.escape(name)}(?:\s[^<>]{{0,200}})?>" if name else opening
-            if not _is_quoted(text, tag, spans) and _ends_a_thought(text, tag, opener):
+            if not _is_quoted(text, tag) and _ends_a_thought(text, tag, opener):
                 return text[: tag.start()], text[tag.end() :]
     return None
 
@@ -511,8 +507,8 @@ def _ends_a_thought(text: str, tag: re.Match[str], opener: str) -> bool:
     return ends_line and bool(after.strip()) and (not leads or bool(says_again))
 
 
-def _is_quoted(text: str, tag: re.Match[str], spans: list[tuple[int, int]]) -> bool:
-    if _within(tag, spans):
+def _is_quoted(text: str, tag: re.Match[str]) -> bool:
+    if _within(tag, _spans(_FENCED, text)) or _within(tag, _spans(_INLINE, text)):
         return True
     before, after = text[tag.start() - 1 : tag.start()], text[tag.end() : tag.end() + 1]
     if before in _QUOTES and _QUOTES[before] == after:
@@ -521,6 +517,7 @@ def _is_quoted(text: str, tag: re.Match[str], spans: list[tuple[int, int]]) -> b
     return line.count('"') % 2 == 1 and '"' in text[tag.end() :].partition("\n")[0]
 
 
+@lru_cache(maxsize=4)
 def _spans(pattern: re.Pattern[str], text: str) -> list[tuple[int, int]]:
     return [one.span() for one in pattern.finditer(text)]
 

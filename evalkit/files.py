@@ -181,19 +181,16 @@ def lines(path: str | Path, *, told: Told = warned) -> Iterator[tuple[int, int, 
     Raises:
         DataError: It cannot be read.
     """
-    try:
-        with open(path, "rb") as file:
-            offset = 0
-            for number, line in enumerate(file, start=1):
-                if not line.endswith(b"\n"):
-                    told(f"{path}:{number}: the last line is unfinished and was left out")
-                    return
-                yield number, offset, line
-                offset += len(line)
-    except FileNotFoundError:
+    if not Path(path).exists():
         return
-    except OSError as why:
-        raise DataError(f"{path}: cannot be read ({why.strerror}); check its permissions") from why
+    with _tried(path, "cannot be read", "check its permissions"), open(path, "rb") as file:
+        offset = 0
+        for number, line in enumerate(file, start=1):
+            if not line.endswith(b"\n"):
+                told(f"{path}:{number}: the last line is unfinished and was left out")
+                return
+            yield number, offset, line
+            offset += len(line)
 
 
 def write_whole(path: str | Path, content: bytes, *, mode: int = 0o666) -> Path:

@@ -27,17 +27,8 @@ NOTHING = "\u2013"
 _LONGEST_FAULT = 1_000  # characters
 UNDEFINED = "interval undefined"
 
-_SAYS_NOTHING = {
-    "yes",
-    "no",
-    "true",
-    "false",
-    "none",
-    "null",
-    "other",
-    "unknown",
-    "n/a",
-    "(not given)",
+_SAYS_NOTHING = {  # as the value of a field alone
+    *("yes", "no", "true", "false", "none", "null", "other", "unknown", "n/a", "(not given)"),
 }
 _FORMULA = {*"=+-@\t\r\n", *"\uff1d\uff0b\uff0d\uff20"}  # the last four are their full-width twins
 _KEY = re.compile(  # with three digits or a mask in it: "sk-learn-based" and "bearer certificate" are words

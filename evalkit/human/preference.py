@@ -339,14 +339,12 @@ def _compared(
 ) -> list[Compared]:
     """The rated examples whose answers are at hand; where no answer carries the metric, exact match takes its place."""
     first, second = first_samples(base), first_samples(fine_tuned)
-    people = {str(who): own["score"] for who, own in asked.groupby("example_id", sort=False)}
-    pairs = [
-        Compared(
-            example_id=who, people=sum(own) / len(own), base=first[who], fine_tuned=second[who]
-        )
-        for who, own in people.items()
-        if who in first and who in second
-    ]
+    pairs = []
+    for name, votes in asked.groupby("example_id", sort=False)["score"]:
+        who, mean = str(name), sum(votes) / len(votes)
+        if who in first and who in second:
+            base_one, tuned = first[who], second[who]
+            pairs.append(Compared(example_id=who, people=mean, base=base_one, fine_tuned=tuned))
     known = metric if any(metric in one.base.scores for one in pairs) else "exact_match"
     return [replace(one, metric=one.gain(known)) for one in pairs]
 
@@ -357,9 +355,8 @@ def _metrics(pairs: Sequence[Compared], alpha: float) -> tuple[MetricAgreement, 
     for metric in dict.fromkeys(["exact_match", "format", *scores]):
         known = [(gain, one.people) for one in pairs if (gain := one.gain(metric)) is not None]
         same = [(gain > 0) == (people > 0) for gain, people in known if gain and people]
-        undecided = sum(not gain for gain, _ in known)
         if known:
-            rate = _rate(same, alpha)
+            rate, undecided = _rate(same, alpha), sum(not gain for gain, _ in known)
             found.append(
                 MetricAgreement(metric=metric, agreement=rate, undecided_by_metric=undecided)
             )

@@ -21,7 +21,6 @@ from math import isfinite
 from pathlib import Path
 from random import Random
 from threading import RLock
-from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
 import anywidget
@@ -34,9 +33,6 @@ from evalkit.files import JsonObject, as_record, read_json, to_json, utc, write_
 from evalkit.human.batch import Pair, Side, sha256
 from evalkit.human.round import CHOICES, Choice, Round, Vote, locked_before, round_folder
 from evalkit.study import Study
-
-if TYPE_CHECKING:
-    from IPython.display import HTML
 
 LONGEST_NOTE = 2000
 EMPTY = "(empty answer)"
@@ -371,7 +367,7 @@ def page_of_links(round_: Round, token: str, port: int) -> str:
     return "\n".join([f"{what}: {pairs}. One link a rater:", *lines, "Stop with Ctrl+C."])
 
 
-def page(environment: Mapping[str, str] = os.environ) -> Rater | HTML:
+def page(environment: Mapping[str, str] = os.environ) -> object:
     """The one cell of the served notebook: the rater whose code stands in the address, or a plain refusal."""
     from IPython.display import HTML
 

@@ -12,7 +12,7 @@ import tempfile
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NotRequired, TypedDict, get_args
 
@@ -417,21 +417,6 @@ def round_folder(study: Study, name: str) -> Path:
 # ---- the round a study has: drawn when it is not there yet, found again by what it was made from
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Otherwise:
-    """Settings that a study now has otherwise than the round it drew before, which stays as it is.
-
-    Attributes:
-        raters: The raters named now; () when they are the round's.
-        n_pairs: The pairs it would draw now; None when they are as many.
-        rubric: Whether question, guidance or reasons are others.
-    """
-
-    raters: tuple[str, ...] = ()
-    n_pairs: int | None = None
-    rubric: bool = False
-
-
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class StudyRound(Brief):
     """The round a study has, or none yet, and the answers it would have rated.
@@ -439,13 +424,13 @@ class StudyRound(Brief):
     Attributes:
         round: None when it was not drawn: answers are missing, or nobody is named to rate.
         bound_to: Hashes of the study's present test set and answers.
-        otherwise: What the study says otherwise than the round.
+        otherwise: Settings that the study now has otherwise than the round it drew before, which stays as it is.
         not_drawn: Why there is no round: answers are "unanswered", or "nobody named" to rate.
     """
 
     round: Round | None
     bound_to: Mapping[str, str]
-    otherwise: Otherwise = field(default_factory=Otherwise)
+    otherwise: tuple[str, ...] = ()
     not_drawn: NotDrawn = "unanswered"
 
     @property
@@ -558,11 +543,12 @@ def open_round(
                 raise
     found = Round.open(folder)
     batch, n_pairs = found.batch, min(said.sample_size, batches.n_differing(base, fine_tuned))
-    otherwise = Otherwise(
-        raters=() if batch.simulated or set(batch.raters) == set(codes) else codes,
-        n_pairs=None if len(batch) == n_pairs else n_pairs,
-        rubric=any([*getattr(batch, name)] != [*value] for name, value in rubric.items()),
-    )
+    differs = {
+        "raters": not batch.simulated and {*batch.raters} != {*(codes or batch.raters)},
+        "sample_size": len(batch) != n_pairs,
+        "rubric_file": any([*getattr(batch, name)] != [*value] for name, value in rubric.items()),
+    }
+    otherwise = tuple(name for name, does in differs.items() if does)
     return StudyRound(round=found, bound_to=bound_to, otherwise=otherwise)
 
 

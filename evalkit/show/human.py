@@ -5,12 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import wraps
-from textwrap import fill
-from typing import TYPE_CHECKING
 
-import pandas as pd
-import seaborn as sns
-from matplotlib.axes import Axes
 from msgspec import structs
 
 from evalkit import stats, wording
@@ -18,15 +13,12 @@ from evalkit.conversation import Conversation
 from evalkit.evidence import HumanEvidence
 from evalkit.human.preference import Preference
 from evalkit.human.ratings import FAST_S, Check, RaterCheck
-from evalkit.human.round import NOT_DRAWN, Otherwise, StudyRound, locked_before
-from evalkit.show import style, tables
+from evalkit.human.round import NOT_DRAWN, StudyRound, locked_before
+from evalkit.show import tables
 from evalkit.show.figure import picture
 from evalkit.show.lacking import in_words
 from evalkit.show.tables import Html
 from evalkit.show.tracks import Intervals
-
-if TYPE_CHECKING:
-    from evalkit.benchmark.benchmark import Gaps
 
 NO_RESULT = "No result yet"
 _CURRENT = "The round was made from the current answers (the hashes match)."
@@ -71,8 +63,7 @@ def rating_round(rating: StudyRound) -> Html:
 
 def prospects(rating: StudyRound) -> Html:
     """What so many pairs can show."""
-    nothing = "Without a round there are no pairs to speak of."
-    return tables.note(advice(rating.n_pairs) if rating.round else nothing)
+    return tables.note(advice(rating.n_pairs))
 
 
 def progress(rating: StudyRound) -> Html:
@@ -98,7 +89,7 @@ def no_rater() -> Html:
 
 
 @tables.answer.register(StudyRound)
-def _of_round(found: StudyRound, gaps: Gaps | None = None) -> Html:
+def _of_round(found: StudyRound, gaps: object = None) -> Html:
     """`gaps` says what a round that was not drawn waits for."""
     return tables.answer(state_said(found, str(gaps or "")), simulated=found.simulated)
 
@@ -116,19 +107,12 @@ def advice(n_pairs: int) -> str:
 
 def otherwise_said(rating: StudyRound) -> str:
     """What a study now says otherwise than the round it drew before, and how to change it; "" when nothing."""
-    if rating.round is None or rating.otherwise == Otherwise():
+    if rating.round is None or not rating.otherwise:
         return ""
-    now, batch, told = rating.otherwise, rating.round.batch, []
-    if now.raters:
-        drawn_for, named = (wording.listed([*one]) for one in (batch.raters, now.raters))
-        told.append(f"for {drawn_for} (not {named})")
-    if now.n_pairs is not None:
-        told.append(f"with {wording.plural(len(batch), 'pair')} (not {wording.count(now.n_pairs)})")
-    if now.rubric:
-        told.append("with another rubric")
+    folder = f"data/{rating.round.batch.study}/ratings/{rating.round.folder.name}"
     return (
-        f"It was drawn {wording.listed(told)}. To change that, name another rating_round; while nobody has voted, "
-        f"removing data/{batch.study}/ratings/{rating.round.folder.name} does it too."
+        f"Since it was drawn the study changed {wording.listed([*rating.otherwise])}. To draw it anew, name another "
+        f"rating_round; while nobody has voted, removing {folder} does it too."
     )
 
 
@@ -195,16 +179,13 @@ def raters(found: Preference) -> Html:
 
 
 def reasons(found: Preference) -> Html:
-    """How often each reason came with a vote for either model."""
-    title = f"{reasons_title(found)}."
-    if not any(one.fine_tuned + one.base for one in found.reasons):
-        return tables.note(title)
-    counts = [
-        f"{one.reason}: {one.fine_tuned} fine-tuned, {one.base} base." for one in found.reasons
+    """How often each reason came with a vote for either model; a vote may name several reasons or none."""
+    given = sorted(found.reasons, key=lambda one: -(one.fine_tuned + one.base))
+    rows = [
+        {"Reason": one.reason, "Fine-tuned": one.fine_tuned, "Base": one.base, "Tie": one.neither}
+        for one in given
     ]
-    caption = "Counts of votes; a vote may name several reasons or none."
-    alt = " ".join([title, *counts])
-    return picture(draw_reasons, found, alt=alt, caption=caption, simulated=found.simulated)
+    return tables.table(rows, caption=titled(reasons_title(found), found))
 
 
 def metric_agreement(found: Preference) -> Html:
@@ -326,7 +307,7 @@ def reasons_title(found: Preference) -> str:
     """Which reason was named most, and in whose votes? A reason may be a fault, so it speaks for nobody."""
     top = max(found.reasons, key=lambda one: one.fine_tuned + one.base, default=None)
     if top is None or not top.fine_tuned + top.base:
-        return _unless_withheld(found, "No reasons were given with votes for either answer")
+        return "No reasons were given with votes for either answer"
     votes = wording.plural(top.fine_tuned, "vote")
     return f'"{top.reason}" was named most: in {votes} for the fine-tuned answer and {top.base} for the base'
 
@@ -498,25 +479,3 @@ def preference_slices(found: Preference) -> Intervals:
         kinds={one.slice: one.result.verdict if one.shown else "unsure" for one in found.slices},
         zone=0.5,
     )
-
-
-def draw_reasons(found: Preference, *, narrow: bool = False) -> Axes:
-    """How often each reason came with a vote for either model."""
-    given = sorted(found.reasons, key=lambda one: -(one.fine_tuned + one.base))
-    width = 18 if narrow else 34
-    rows = [
-        (fill(wording.visible(one.reason), width, break_on_hyphens=False), role, votes)
-        for one in given
-        for role, votes in (("fine-tuned", one.fine_tuned), ("base", one.base))
-    ]
-    data = pd.DataFrame(rows, columns=["reason", "model", "votes"]).astype({"votes": int})
-    _, ax = style.canvas(0.9 + 0.62 * max(len(given), 1), narrow=narrow)
-    models = {"fine-tuned": style.COLOURS["fine_tuned"], "base": style.COLOURS["base"]}
-    look = {"saturation": 1, "width": 0.64, "gap": 0.08, "legend": False, "errorbar": None}
-    sns.barplot(data, x="votes", y="reason", hue="model", palette=models, **look, ax=ax)
-    for bars, model in zip(ax.containers, models, strict=False):
-        ax.bar_label(bars, fmt=f"%d {model}", padding=3, size=9, color=style.COLOURS["muted"])  # pyright: ignore[reportArgumentType]
-    ax.set_xlim(0, max([*data["votes"], 1]) * (1.5 if narrow else 1.2))
-    ax.locator_params(axis="x", integer=True)
-    ax.set(xlabel="Votes that name the reason", ylabel="")
-    return style.titled(ax, reasons_title(found), narrow=narrow)

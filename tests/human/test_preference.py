@@ -473,12 +473,11 @@ def test_titles_agree_with_what_stands_below_them(new_round, rate, likes, result
         locked(new_round(), rate, {"rater1": likes("tuned")}, reasons=["tone"]), **given
     )
     assert not agreed.disagreements
-    assert "<figure" in human.reasons(agreed).body
+    assert human.reasons(agreed).text.splitlines()[1].split() == ["tone", "20", "0", "0"]
     tied = read_preference(
         locked(new_round(), rate, {"rater1": lambda _: "tie"}, reasons=["tone"]), **given
     )
     assert human.reasons_title(tied) == "No reasons were given with votes for either answer"
-    assert "<figure" not in human.reasons(tied).body
     apart = read_preference(locked(new_round(), rate, {"rater1": likes("base")}), **given)
     assert "Pairs on which people and the metric" in human.disagreements(apart).body
     assert apart.disagreements

@@ -70,16 +70,20 @@ def test_what_a_study_changed_after_the_round_was_drawn_is_said(open_round, stud
         return human.otherwise_said(rating)
 
     assert kept() == ""
-    remedy = ". To change that, name another rating_round; while nobody has voted, removing data/s/ratings/r1 does it too."
-    assert kept(raters="cid") == f"It was drawn for ann and bob (not cid){remedy}"
-    assert kept(sample_size=20) == f"It was drawn with 10 pairs (not 20){remedy}"
+    remedy = (
+        "name another rating_round; while nobody has voted, removing data/s/ratings/r1 does it too."
+    )
+    for changed, name in (({"raters": "cid"}, "raters"), ({"sample_size": 20}, "sample_size")):
+        assert (
+            kept(**changed)
+            == f"Since it was drawn the study changed {name}. To draw it anew, {remedy}"
+        )
     assert kept(sample_size=20, same=range(30)) == ""  # 10 pairs are all that differ
     study.path("guide.md").write_text("# Which?\n\nLook twice.\n\n## Reasons\n\n- tone\n")
-    assert kept(rubric_file="guide.md") == f"It was drawn with another rubric{remedy}"
-    now = rounds.Otherwise(raters=("cid",))
-    changed = StudyRound(round=round_, bound_to=BOUND, otherwise=now)
+    assert "changed raters and rubric_file." in kept(raters="cid", rubric_file="guide.md")
+    changed = StudyRound(round=round_, bound_to=BOUND, otherwise=("raters",))
     rate(round_, "ann", lambda _: "left")
-    assert "is open. It was drawn for ann and bob (not cid)" in human.state_said(changed)
+    assert "is open. Since it was drawn the study changed raters." in human.state_said(changed)
 
 
 def test_nothing_is_drawn_for_raters_nobody_named(open_round, study):

@@ -18,8 +18,6 @@ FIGURES = {
 
 
 def drawn(name, found, *, narrow=False):
-    if name == "reasons":
-        return human.draw_reasons(found, narrow=narrow)
     return FIGURES[name](found).draw(narrow=narrow)
 
 
@@ -46,17 +44,16 @@ def found(tmp_path_factory):
     return read_preference(round_, slice_fields=["kind"])
 
 
-@pytest.mark.parametrize("name", [*FIGURES, "reasons"])
+@pytest.mark.parametrize("name", FIGURES)
 @pytest.mark.parametrize("narrow", [False, True])
 def test_a_figures_title_is_its_conclusion(found, name, narrow):
     with style():
         ax = drawn(name, found, narrow=narrow)
-    conclusion = FIGURES[name](found).title if name in FIGURES else human.reasons_title(found)
-    assert ax.get_title(loc="left").replace("\n", " ") == conclusion
+    assert ax.get_title(loc="left").replace("\n", " ") == FIGURES[name](found).title
     pyplot.close("all")
 
 
-@pytest.mark.parametrize("name", [*FIGURES, "reasons"])
+@pytest.mark.parametrize("name", FIGURES)
 def test_a_figure_without_votes_says_so_and_does_not_fail(name):
     with style():
         ax = drawn(name, read_preference(None))
