@@ -81,13 +81,20 @@ class LineFile:
             DataError: Another process writes it and is not waited for, or it cannot be written.
         """
         self.path, self._lock, self._synced = Path(path), Lock(), True
-        self._file = _locked(self.path, wait=wait)
+        with _tried(self.path, "cannot write here", "choose a folder you may write to"):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self.path.open("a+b", buffering=0)
         try:
+            with _tried(self.path, "cannot be locked", "write it on a local disk"):
+                _lock(self._file.fileno(), wait=wait)
             self.n_removed = self._mended()
             if self.n_removed:
                 told(f"{path}: the last line was unfinished ({self.n_removed} bytes); {remedy}")
-        except BaseException:
+        except BaseException as why:
             self._file.close()
+            if isinstance(why.__cause__, BlockingIOError):
+                other = "another run is writing this journal; wait for it to end, or name another"
+                raise DataError(f"{path}: {other}") from why
             raise
 
     def __enter__(self) -> Self:
@@ -258,23 +265,6 @@ def _partial(path: Path, content: bytes, mode: int) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # gone after a replace
             partial.unlink(missing_ok=True)
-
-
-def _locked(path: Path, *, wait: bool) -> FileIO:
-    with _tried(path, "cannot write here", "choose a folder you may write to"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+b", buffering=0)
-    try:
-        with _tried(path, "cannot be locked", "write it on a local disk"):
-            _lock(file.fileno(), wait=wait)
-    except DataError as why:
-        file.close()
-        if not isinstance(why.__cause__, BlockingIOError):
-            raise
-        raise DataError(
-            f"{path}: another run is writing this journal; wait for it to end, or name another journal"
-        ) from why
-    return file
 
 
 def _synced(descriptor: int) -> None:
