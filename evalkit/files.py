@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from io import FileIO
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from threading import Lock
 from typing import Any, NoReturn, Self, TypeVar
@@ -161,8 +161,10 @@ class LineFile:
 
     def _mended(self) -> int:
         """Cuts an unfinished last line off; returns its length."""
-        size = self._file.seek(0, os.SEEK_END)
-        self.size = _last_newline(self._file, size) + 1
+        size, self.size = self._file.seek(0, os.SEEK_END), 0
+        if size:
+            with mmap(self._file.fileno(), 0, access=ACCESS_READ) as content:
+                self.size = content.rfind(b"\n") + 1
         if self.size < size:
             unfinished = "its last line is unfinished and cannot be removed"
             with _tried(self.path, unfinished, "check the disk"):
@@ -273,16 +275,6 @@ def _synced(descriptor: int) -> None:
     except OSError as why:
         if why.errno not in _CANNOT_SYNC:
             raise
-
-
-def _last_newline(file: FileIO, size: int) -> int:
-    end = size
-    while end > 0:
-        start = max(0, end - 65536)
-        if (at := os.pread(file.fileno(), end - start, start).rfind(b"\n")) >= 0:
-            return start + at
-        end = start
-    return -1
 
 
 def read_text(path: Path, *, said: str, remedy: str) -> str:
