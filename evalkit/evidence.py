@@ -400,14 +400,14 @@ def details_of(evidence: Mapping[Layer, Evidence], kind: type[Details]) -> Detai
 
 def as_json(value: object) -> Any:
     """Records as the values of their JSON."""
-    if isinstance(value, Lean):
-        value = value.to_dict()
-    elif isinstance(value, Reported):
+    if isinstance(value, Reported):
         known = msgspec.structs.asdict(value)
         del known["reported"]
         value = {name: one for name, one in known.items() if one is not UNSET} | value.reported
     elif is_dataclass(value):
-        value = {one.name: getattr(value, one.name) for one in fields(value)}
+        known = {one.name: (getattr(value, one.name), one.default) for one in fields(value)}
+        lean = isinstance(value, Lean)
+        value = {name: one for name, (one, default) in known.items() if not lean or one != default}
     if isinstance(value, Mapping):
         return {str(name): as_json(one) for name, one in value.items()}
     return [*map(as_json, value)] if isinstance(value, tuple | list) else value

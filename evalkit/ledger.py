@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -212,10 +213,14 @@ def sha256_of(path: Path) -> str:
     Raises:
         DataError: It cannot be read.
     """
+    return hashlib.sha256(found).hexdigest() if (found := _bytes(path)) is not None else ""
+
+
+def _bytes(path: Path) -> bytes | None:
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return path.read_bytes()
     except FileNotFoundError:
-        return ""
+        return None
     except OSError as why:
         raise DataError(f"{path}: cannot be read ({why.strerror}); check its permissions") from why
 
@@ -296,12 +301,11 @@ def _differing(folder: Path, name: str, sha256: str, line: Line) -> Mismatch | N
         return None
     since = f"by line {line.number} of the ledger ({line.kind}, {line.at})"
     was = f"sha256 {sha256[:12]}..." if sha256 else "not there"
-    now = "gone"
+    now, remedy = "gone", "restore it from a copy"
     if is_now:
         now = f"sha256 {is_now[:12]}..., written {utc(path.stat().st_mtime)}"
-    remedy = "restore it from a copy"
-    if name.endswith(".lock.json") or name.endswith("/lock.json"):
-        remedy += "" if is_now else ", or lock it again, which stays on record"
+    elif name.endswith((".lock.json", "/lock.json")):
+        remedy += ", or lock it again, which stays on record"
     return Mismatch(file=name, words=f"{path}: was {was} {since}, is {now}; {remedy}")
 
 
@@ -327,14 +331,7 @@ def _written(file: LineFile, kind: str, facts: Mapping[str, object], head: str, 
 
 def _kept(path: Path) -> str:
     """The head as it stands beside a ledger; "" where it does not."""
-    beside = path.with_name(HEAD)
-    try:
-        return beside.read_text(encoding="utf-8", errors="replace").strip()
-    except FileNotFoundError:
-        return ""
-    except OSError as why:
-        told = f"{beside}: cannot be read ({why.strerror}); check its permissions"
-        raise DataError(told) from why
+    return (_bytes(path.with_name(HEAD)) or b"").decode(errors="replace").strip()
 
 
 def _lost(path: Path, kept: str, found: Sequence[Line]) -> Mismatch | None:
@@ -402,19 +399,22 @@ class _Facts(msgspec.Struct):
     reason: str = ""
 
 
+class _Written(msgspec.Struct, forbid_unknown_fields=True):
+    previous: str
+    kind: str
+    at: str
+    facts: _Facts
+    seal: object = None
+    version: Literal[2] = 2
+
+
 def _record(line: bytes, where: str) -> JsonObject:
-    need = {"previous": str, "kind": str, "at": str, "facts": dict}
     said, remedy = f"{where}: not a line of a ledger", "restore it from a copy"
     try:
         record = from_json(line)
-        told = [one for one, kind in need.items() if not isinstance(record.get(one), kind)]
-        told += sorted(record.keys() - {*need, "seal", "version"})
-        told += [] if record.get("version", 2) == 2 else ["version"]
-    except (AttributeError, ValueError) as why:
+    except ValueError as why:
         raise DataError(f"{said} ({why}); {remedy}") from why
-    if told:
-        raise DataError(f"{said} ({', '.join(told)}); {remedy}")
-    as_record(record["facts"], _Facts, said, remedy)
+    as_record(record, _Written, said, remedy)
     return record
 
 

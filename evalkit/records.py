@@ -48,16 +48,7 @@ Message = Held  # of a conversation, as it is sent
 Messages = Sequence[Message]
 _LONGEST, _LONG_TEXT, _FEW = 1000, 60, 4  # characters of a repr and of a text in it; items shown
 _NOTHING: Held = MappingProxyType({})
-_BROKEN_OFF = {
-    "abort",
-    "aborted",
-    "cancelled",
-    "canceled",
-    "failed",
-    "timeout",
-    "overloaded",
-    "insufficient_system_resource",
-}
+_BROKEN_OFF = ("abort", "cancel", "failed", "timeout", "overloaded", "insufficient_system_resource")
 
 
 class Brief:
@@ -92,9 +83,8 @@ def _short(value: object) -> str:
     if isinstance(value, str):
         return repr(_cut(value, _LONG_TEXT))
     if isinstance(value, Mapping | Sequence | set | frozenset):
-        said = repr(value) if len(value) <= _FEW and not any(map(_holds, value)) else ""
-        if isinstance(value, Mapping) and any(map(_holds, value.values())):
-            said = ""
+        inside = [*value, *value.values()] if isinstance(value, Mapping) else [*value]
+        said = repr(value) if len(value) <= _FEW and not any(map(_holds, inside)) else ""
         return said if 0 < len(said) <= _LONG_TEXT else f"<{len(value)}>"
     return f"<{type(value).__name__}>"
 
@@ -192,7 +182,7 @@ def ends_in_error(finish_reason: object) -> bool:
         (True, False, False)
     """
     reason = finish_reason.strip().lower() if isinstance(finish_reason, str) else ""
-    return "error" in reason or reason in _BROKEN_OFF
+    return "error" in reason or reason.startswith(_BROKEN_OFF)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -280,15 +270,6 @@ class Lean:
     """A kind, and numbers of which each kind has a few: those alone stand in files."""
 
     __slots__ = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """The kind, and the numbers it has."""
-        known = {one.name: (getattr(self, one.name), one.default) for one in fields(self)}  # pyright: ignore[reportArgumentType]
-        return {
-            name: value
-            for name, (value, default) in known.items()
-            if name == "kind" or value != default
-        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

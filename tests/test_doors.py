@@ -12,7 +12,7 @@ from evalkit.abtest.log import EventLog
 from evalkit.abtest.routing import Exposure
 from evalkit.answers.endpoint import Endpoint
 from evalkit.answers.evaluation import Estimate
-from evalkit.answers.journal import Writer, header, read_journal
+from evalkit.answers.journal import Header, Writer, read_journal
 from evalkit.answers.runner import Progress, Tally
 from evalkit.answers.scoring import checker
 from evalkit.errors import DataError, EvalkitError, ModelError
@@ -107,7 +107,8 @@ def test_no_form_of_a_key_is_written_by_any_record(tmp_path):
     }
     told = " ".join(forms)
     answer = Answer(text=told, outcome="ok", finish_reason=told, served_model=told, error=told)
-    head = header("m", endpoint="e", parameters={}, system_prompt=told, about={told: [told]})
+    told_of = {"system_prompt": told, "about": {told: [told]}}
+    head = Header(model="m", endpoint="e", parameters={}, **told_of).record()
     for _ in range(2):  # the second time it is gone on with
         with Writer(tmp_path / "base.jsonl", head) as writer:
             writer.append("00" * 32, told, 0, answer)

@@ -48,7 +48,7 @@ def test_a_line_names_the_one_before_it_and_the_head_stands_for_all(path):
         (lambda a: a.insert(2, b"<<<<<<< ours\n"), 3, "a git merge of two branches"),
         (lambda a: a.append(b">>>>>>> theirs\n"), 5, "--ours or --theirs"),
         (lambda a: a.append(b"[]\n"), 5, "not a line of a ledger"),
-        (lambda a: a.append(b'{"kind": 7}\n'), 5, r"not a line of a ledger \(previous, kind"),
+        (lambda a: a.append(b'{"kind": 7}\n'), 5, "not a line of a ledger"),
         (lambda a: a.append(b"\xff\xfe\n"), 5, "not a line of a ledger"),
     ],
 )

@@ -12,7 +12,7 @@ import pytest
 from evalkit import ledger
 from evalkit.abtest.analysis import fetched
 from evalkit.abtest.experiment import Experiment, ab_evidence
-from evalkit.abtest.lock import LEDGER, read_looks
+from evalkit.abtest.lock import LEDGER, lock, read_looks
 from evalkit.abtest.plan import UNNAMED
 from evalkit.abtest.reading import Reading
 from evalkit.abtest.source import open_log
@@ -67,7 +67,7 @@ def simulated(home):
 
 @pytest.fixture
 def tested(home):
-    Experiment(study=home).lock(Experiment(study=home).draft())
+    lock(Experiment(study=home).draft(), Experiment(study=home).path)
     simulated(home)
     return home
 

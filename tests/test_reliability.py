@@ -15,7 +15,7 @@ import yaml
 from evalkit import ledger
 from evalkit.__main__ import main
 from evalkit.abtest.experiment import Experiment
-from evalkit.abtest.lock import Look, amend, read_lock, record_look
+from evalkit.abtest.lock import Look, amend, lock, read_lock, record_look
 from evalkit.decision import history
 from evalkit.errors import DataError, DesignError
 from evalkit.evidence import Evidence
@@ -66,7 +66,7 @@ class Project:
 
     def plan_locked(self):
         experiment = Experiment(study=self.home())
-        experiment.lock(experiment.draft())
+        lock(experiment.draft(), experiment.path)
 
     @property
     def plan(self):

@@ -175,7 +175,7 @@ def test_a_run_says_what_it_sends(file_of, capfd):
     plain = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
     with FaultyServer(lambda _: "tool call") as server:
         run(server, file_of(row(), row("q2"), {"messages": plain}), progress=True, max_tokens=0)
-    said = "m: sends temperature 0, tools of 2 rows and parallel_tool_calls of 2 rows; thoughts are not scored"
+    said = "m: sends temperature 0.0, tools of 2 rows and parallel_tool_calls of 2 rows; thoughts are not scored"
     assert said in capfd.readouterr().err.splitlines()
 
 

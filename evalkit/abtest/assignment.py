@@ -87,20 +87,13 @@ class ABTestConfig:
                 raise DesignError(f"{name} is {n!r}; need a whole number of at least 1")
             object.__setattr__(self, name, int(n))
         if self.hash not in get_args(Hash):
-            ours, others = get_args(Hash)[:2], get_args(Hash)[2:]
-            raise DesignError(
-                f"hash is {self.hash!r}; need {' or '.join(map(repr, ours))}, or for users whom another tool spreads one of "
-                f"{', '.join(map(repr, others))}"
-            )
+            raise DesignError(f"hash is {self.hash!r}; need one of {', '.join(get_args(Hash))}")
         if self.coverage < 1 and not self._is_experiment:
-            raise DesignError(
-                f"coverage is {self.coverage} and hash {self.hash!r}; only a GrowthBook experiment (growthbook, growthbook-v1) "
-                f"has a coverage of its own, a roll-out's is its traffic_split"
-            )
+            need = "growthbook or growthbook-v1; a roll-out's coverage is its traffic_split"
+            raise DesignError(f"coverage is {self.coverage} with hash {self.hash!r}; need {need}")
         if self.hash_seed and not self._is_growthbook:
-            raise DesignError(
-                f"hash_seed is {self.hash_seed!r} and hash {self.hash!r}, which has no seed but experiment_name"
-            )
+            need = "a GrowthBook hash; the others have no seed but experiment_name"
+            raise DesignError(f"hash_seed is {self.hash_seed!r} with {self.hash!r}; need {need}")
 
     @property
     def treated_share(self) -> float:
@@ -237,10 +230,8 @@ def variant_expression(user_id: Column, config: ABTestConfig) -> Column:
 def refuse_external(config: ABTestConfig) -> None:
     """Raises a DesignError where the kit cannot say who gets which model."""
     if config.hash == "external":
-        raise DesignError(
-            f"experiment {config.experiment_name!r}: hash is 'external', so somebody else assigns; "
-            f"pass run_ab_request(..., assign=...), or read the variants from the log"
-        )
+        remedy = "pass run_ab_request(..., assign=...), or read the variants from the log"
+        raise DesignError(f"hash is 'external', so somebody else assigns; {remedy}")
 
 
 def _prefix(config: ABTestConfig) -> str:
@@ -273,37 +264,26 @@ def _sql(config: ABTestConfig) -> str:
 
 def _article_bucket(digest: Column) -> Column:
     """A 128-bit digest modulo 1000, digit by digit, since few engines know numbers that large."""
-    digits = (digest.substr(place, 1) for place in range(32))
-    return sum(_digit(one) * pow(16, 31 - place, 1000) for place, one in enumerate(digits)) % 1000
-
-
-def _digit(char: Column) -> Column:
-    return char.ascii_str() - (char >= "a").ifelse(87, 48)
+    digits = [digest.substr(place, 1) for place in range(32)]
+    values = [one.ascii_str() - (one >= "a").ifelse(87, 48) for one in digits]
+    return sum(one * pow(16, 31 - place, 1000) for place, one in enumerate(values)) % 1000
 
 
 def _column(user_ids: Iterable[str]) -> pa.Table:
     import pyarrow as pa
 
     is_array = hasattr(user_ids, "__array__") or hasattr(user_ids, "__arrow_array__")
+    need = "texts or whole numbers without a gap"
     try:
         column = pa.array(user_ids if is_array else list(user_ids))
     except (pa.ArrowException, UnicodeEncodeError) as why:
-        raise DesignError(
-            f"the user ids are no column of texts or of whole numbers: {why}"
-        ) from why
+        raise DesignError(f"user ids are no column ({why}); need {need}") from why
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
-    if pa.types.is_null(column.type) and not len(column):
-        column = column.cast(pa.string())
     kinds = (pa.types.is_integer, pa.types.is_string, pa.types.is_large_string)
-    if not any(is_kind(column.type) for is_kind in kinds):
-        raise DesignError(
-            f"user ids are {column.type}; need texts or whole numbers (a gap turns whole numbers into fractions)"
-        )
-    if column.null_count:
-        raise DesignError(
-            f"{column.null_count} user ids are missing; drop or name these rows first"
-        )
+    if len(column) and (column.null_count or not any(known(column.type) for known in kinds)):
+        told = f"{column.type}, {column.null_count} of them missing"
+        raise DesignError(f"user ids are {told}; need {need}")
     return pa.table({"user_id": column.cast(pa.large_string())})
 
 
@@ -370,9 +350,8 @@ def openfeature_assigner(
         DesignError: The two values are not two texts or True and False.
     """
     if type(treatment) is not type(control) or treatment == control:
-        raise DesignError(
-            f"treatment is {treatment!r} and control {control!r}; need True and False, or two different texts"
-        )
+        need = "True and False, or two different texts"
+        raise DesignError(f"treatment is {treatment!r} and control {control!r}; need {need}")
     is_text = isinstance(treatment, str)
     ask = client.get_string_details if is_text else client.get_boolean_details
     defaults = (_NOBODY,) if is_text else (control, treatment)
@@ -396,12 +375,9 @@ def openfeature_assigner(
 
 def _decided(details: Any, flag: str) -> object:
     """The value of an evaluation that did not fail."""
-    if details.error_code is not None:
-        told = f": {details.error_message}" if details.error_message else ""
+    failed = details.error_code is not None
+    if failed or details.reason in ("DISABLED", "ERROR"):
         code = getattr(details.error_code, "value", details.error_code)
-        raise DataError(f"flag {flag!r}: {code}{told}")
-    if details.reason in ("DISABLED", "ERROR"):
-        raise DataError(
-            f"flag {flag!r}: reason {details.reason}; what it gives then is no assignment"
-        )
+        what = f"{code}: {details.error_message or ''}" if failed else f"reason {details.reason}"
+        raise DataError(f"flag {flag!r}: {what.removesuffix(': ')}")
     return details.value

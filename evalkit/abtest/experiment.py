@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
@@ -38,8 +39,9 @@ if TYPE_CHECKING:
 
 SIMULATED_LOG = "events.sqlite"
 NOT_ASKED = (
-    "Nothing is locked: a plan is locked when you say so, and before the first user comes. Read it above; when it stands, "
-    "set lock_plan: true in study.yaml and run notebook 05 again. From then on its looks read the effect as they fall due."
+    "Nothing is locked: a plan is locked when you say so, and before the first user comes. Put your own expected_rate, "
+    "detectable_difference, users_per_day and traffic_split into study.yaml; when the plan above stands, give the test an "
+    "experiment_name, set lock_plan: true and run notebook 05 again."
 )
 
 # not in the signs of logs simulated before there were these
@@ -109,48 +111,33 @@ class Experiment:
 
     def settle(self, plan: ABPlan) -> tuple[ABPlan, str]:
         """The plan in force, and what happened: a named plan is locked when the study says `lock_plan`, a draft never."""
-        draft = plan.changed(experiment_name=UNNAMED)
-        if plan.experiment_name != UNNAMED:
-            if not self.path.exists() and not self.study.settings.lock_plan:
-                return draft, NOT_ASKED
-            try:
-                locked, said = self.lock(plan)
-            except DataError as why:
-                if self.path.exists():
-                    raise
-                return draft, f"Not locked: {why}"
-            return locked.plan, said
-        if self.path.exists():
-            locked = read_lock(self.path)
-            return (
-                locked.plan,
-                f"experiment_name is empty; the plan locked on {locked.locked_at[:10]} stays as it is.",
-            )
-        return plan, (
-            "Nothing is locked: put your own expected_rate, detectable_difference, users_per_day and traffic_split into "
-            "study.yaml, then give the test an experiment_name and say lock_plan: true."
-        )
-
-    def lock(self, plan: ABPlan) -> tuple[LockedPlan, str]:
-        """Locks a plan, and says what happened; a plan locked before stays as it is."""
-        said = "Locked now" if not self.path.exists() else ""
+        locked = read_lock(self.path) if self.path.exists() else None
+        if plan.experiment_name == UNNAMED or not (locked or self.study.settings.lock_plan):
+            if locked:
+                stays = f"the plan locked on {locked.locked_at[:10]} stays as it is"
+                return locked.plan, f"experiment_name is empty; {stays}."
+            return plan.changed(experiment_name=UNNAMED), NOT_ASKED
         try:
-            locked = lock(plan, self.path)
+            in_force = lock(plan, self.path)
         except DesignError:
-            locked = read_lock(self.path)
+            in_force = read_lock(self.path)
+            differing = _differing(plan, in_force)
             told = [
-                f"{one['name']} is {one['study']} there and {one['plan']} here"
-                for one in _differing(plan, locked)
+                f"{one['name']} is {one['study']} there and {one['plan']} here" for one in differing
             ]
-            return locked, (
-                f"Not locked: the plan locked on {locked.locked_at[:10]} counts, not study.yaml: "
-                f"{wording.visible(wording.listed(told))}. Write the locked values into study.yaml; to change a running test "
-                "say why, with evalkit.abtest.lock.amend(path, reason, ...); a new test takes another experiment_name and "
-                "study."
+            return in_force.plan, (
+                f"Not locked: the plan locked on {in_force.locked_at[:10]} counts, not study.yaml: "
+                f"{wording.visible(wording.listed(told))}. Write the locked values there, or change the test by "
+                "evalkit.abtest.lock.amend(path, reason, ...); a new test takes another experiment_name and study."
             )
-        said = said or f"Locked already on {locked.locked_at[:10]}; nothing was changed"
-        amended = wording.plural(len(locked.amendments), "amendment")
-        return locked, f"{said}: sha256 {locked.sha256[:16]}..., {amended}."
+        except DataError as why:
+            if locked:
+                raise
+            return plan.changed(experiment_name=UNNAMED), f"Not locked: {why}"
+        said = "Locked already" if locked else "Locked now"
+        amended = wording.plural(len(in_force.amendments), "amendment")
+        on, seal = in_force.locked_at[:10], in_force.sha256[:16]
+        return in_force.plan, f"{said}, on {on}: sha256 {seal}..., {amended}."
 
     def simulate(self, answers: Sequence[Sequence[EvalResult]]) -> str:
         """Fills a simulated log through the real router, once; returns a sentence, "" when there is nothing to do.
@@ -175,9 +162,9 @@ class Experiment:
                 traffic = simulate_traffic(log, config, *answers, slice_field=field, **options)
             except DesignError as why:
                 return f"Nothing was simulated: {why}."
-        sent = "sent through the router just now" if traffic.added else "in the log already"
+        sent = "sent just now" if traffic.added else "in the log already"
         users, requests = wording.count(traffic.n_users), wording.count(traffic.n_requests)
-        return f"Simulated: {users} users with {requests} requests, answered by the recorded models, {sent}."
+        return f"Simulated: {users} users with {requests} requests, {sent}."
 
     def plan(self) -> LockedPlan | NoReading:
         """The locked plan with its amendments, or what is missing.
@@ -186,7 +173,8 @@ class Experiment:
             DataError: It is not the plan that the study's ledger knows.
         """
         ledger.check(self.study.folder, PLAN_FILE)
-        return _plan(self.path)
+        is_there = self.path.exists()
+        return read_lock(self.path) if is_there else NoReading(missing=(Missing(kind="no_plan"),))
 
     def reading(
         self, plan: LockedPlan | NoReading | None = None, *, now: float | None = None
@@ -202,8 +190,7 @@ class Experiment:
         plan, home = plan or self.plan(), self.study
         if isinstance(plan, ABPlan):
             raise DesignError(
-                "a log is read by the locked plan; another look or guardrail is an amendment of it: "
-                "evalkit.abtest.lock.amend(path, reason, ...)"
+                "a log is read by the locked plan; change it by evalkit.abtest.lock.amend(path, reason, ...)"
             )
         if isinstance(plan, NoReading):
             return plan
@@ -213,25 +200,25 @@ class Experiment:
         if (connection := getattr(opened.engine, "con", None)) is not None:
             # as long as any table of it is in use
             weakref.finalize(opened.engine, connection.close)
-        return read_ab_test(
-            opened, plan, ledger=home.path(LEDGER), run=home.run, now=now, effect=False
-        )
+        ledger_path = home.path(LEDGER)
+        return read_ab_test(opened, plan, ledger=ledger_path, run=home.run, now=now, effect=False)
 
     def design_effect(self) -> float | None:
         """`effects.design_effect_in` of the log and the metric that decides; None where there is no such log or rate.
 
         It reads control users alone, so it shows no effect and is no look.
         """
-        plan = _plan(self.path)
-        opened = plan if isinstance(plan, NoReading) else _opened(self.study, plan)
-        if isinstance(plan, NoReading) or isinstance(opened, NoReading):
+        plan = read_lock(self.path) if self.path.exists() else None
+        opened = _opened(self.study, plan) if plan else None
+        if plan is None or not isinstance(opened, Log):
             return None
         with closing(opened):
             primary, name = plan.plan.primary, plan.plan.experiment_name
-            known = primary.is_rate and primary.name in set(
-                fetched(opened.recorded(name))["metric"]
-            )
-            return design_effect_in(opened.users(name, kept=False), primary.name) if known else None
+            if not primary.is_rate or primary.name not in {
+                *fetched(opened.recorded(name))["metric"]
+            }:
+                return None
+            return design_effect_in(opened.users(name, kept=False), primary.name)
 
 
 def _differing(draft: ABPlan, locked: LockedPlan) -> tuple[dict[str, object], ...]:
@@ -262,12 +249,6 @@ def _in_settings(plan: ABPlan) -> dict[str, object]:
     }
 
 
-def _plan(path: Path) -> LockedPlan | NoReading:
-    if path.exists():
-        return read_lock(path)
-    return NoReading(missing=(Missing(kind="no_plan"),))
-
-
 def _opened(home: Study, plan: LockedPlan) -> Log | NoReading:
     """The study's log, with the outcomes that the plan speaks of, or what is missing."""
     said, planned = home.settings, plan.plan
@@ -296,10 +277,7 @@ def _opened(home: Study, plan: LockedPlan) -> Log | NoReading:
 
 
 def ab_evidence(
-    found: Reading | NoReading,
-    *,
-    study: str,
-    differs: Sequence[Mapping[str, object]] = (),
+    found: Reading | NoReading, *, study: str, differs: Sequence[Mapping[str, object]] = ()
 ) -> ABEvidence:
     """The layer's record; a withheld effect stands nowhere in it.
 
@@ -426,39 +404,30 @@ def simulate_traffic(
     sign = _sign(config, base_results, ft_results, n_users, seed, metric, behaviour)
     if _is_there(log, config, sign):
         return Traffic(n_users=n_seen, n_requests=len(visits), added=False)
-    client = RecordedClient(
-        {config.control_model: base_results, config.treatment_model: ft_results}
-    )
+    by_model = {config.control_model: base_results, config.treatment_model: ft_results}
+    client = RecordedClient(by_model)
     slices = {one.input_text: one.slices.get(slice_field) for one in base_results}
     if start_at_s is None:
         start_at_s = time.time() // DAY_S * DAY_S - behaviour.days * DAY_S
-    exposures, outcomes = _Exposures(), list[OutcomeRow]()
+    exposures, outcomes, experiment = _Exposures(), list[OutcomeRow](), config.experiment_name
+    through = {"log": exposures, "clock": client.clock}
     for n, (user, at_s, question, mood, luck) in enumerate(visits):
         text, now = questions[question], start_at_s + at_s
+        asked = f"sim-{seed}-{user}", [{"role": "user", "content": text}], config, client
+        about = {"request_id": f"sim-{experiment}-{seed}-{n}", "slice": slices[text], "now": now}
         try:
-            result = run_ab_request(
-                f"sim-{seed}-{user}",
-                [{"role": "user", "content": text}],
-                config,
-                client,
-                log=exposures,
-                clock=client.clock,
-                request_id=f"sim-{config.experiment_name}-{seed}-{n}",
-                slice=slices[text],
-                now=now,
-            )
+            result = run_ab_request(*asked, **through, **about)
         except ModelError:
             continue  # the router has logged it; nobody accepts an answer that never came
         if result.variant is None:
             continue  # not in the test
         is_right = client.right(result.model, text)
         share = behaviour.accept_right if is_right else behaviour.accept_wrong
-        accepted = float(luck < share + mood)
         row = OutcomeRow(
-            experiment=config.experiment_name,
+            experiment=experiment,
             user_id=log.stored_user(result.user_id),
             metric=metric,
-            value=accepted,
+            value=float(luck < share + mood),
             at_s=now + result.latency_ms / 1000,
             request_id=result.request_id,
         )
@@ -505,10 +474,9 @@ def _is_there(log: EventLog, config: ABTestConfig, sign: str) -> bool:
     if meta.get("simulated") != "1" and log.count():
         raise DesignError("the event log holds real users; simulated ones need a log of their own")
     if meta.get(_name(config), sign) != sign:
-        raise DesignError(
-            f"the event log holds another simulation of {config.experiment_name!r} (other answers, users or split); "
-            "delete the simulated log, or take another experiment_name"
-        )
+        told = f"another simulation of {config.experiment_name!r} (other answers, users or split)"
+        remedy = "delete the simulated log, or take another experiment_name"
+        raise DesignError(f"the event log holds {told}; {remedy}")
     log.set_meta("simulated", "1")
     log.set_meta(_name(config), sign)
     return f"{_name(config)}, complete" in meta
@@ -522,8 +490,7 @@ def _sign(
     config: ABTestConfig, base: Sequence[EvalResult], tuned: Sequence[EvalResult], *rest: object
 ) -> str:
     """A hash of all that the simulated rows depend on."""
-    said = [
-        [(one.input_text, one.predicted, one.exact_match) for one in some] for some in (base, tuned)
-    ]
+    fields = attrgetter("input_text", "predicted", "exact_match")
+    said = [[*map(fields, some)] for some in (base, tuned)]
     text = repr((config, said, rest)).replace(_UNSAID, "")
     return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()

@@ -15,25 +15,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import msgspec
 
-from evalkit import ledger, stats
+from evalkit import files, ledger, stats
 from evalkit.abtest.assignment import ABTestConfig
 from evalkit.abtest.plan import DAY_S, ABPlan
 from evalkit.errors import DataError, DesignError
-from evalkit.files import (
-    JsonObject,
-    alone,
-    as_record,
-    canonical,
-    read_json,
-    to_json,
-    utc,
-    warned,
-    write_whole,
-)
+from evalkit.files import JsonObject, alone, utc
 from evalkit.records import Against, Brief
 from evalkit.study import Study
 from evalkit.wording import is_blank, without_secrets
@@ -130,6 +120,8 @@ def lock(plan: ABPlan, path: str | Path, *, now: datetime | None = None) -> Lock
         DesignError: Another plan is locked there; the message says what differs and what to do.
     """
     path = Path(path)
+    if not isinstance(plan, ABPlan):
+        raise DesignError(f"got {plan!r:.60} to lock; need an ABPlan")
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         record = {"kind": KIND, "version": 1, "plan": plan.to_dict(), "locked_at": utc(now)}
@@ -141,21 +133,21 @@ def lock(plan: ABPlan, path: str | Path, *, now: datetime | None = None) -> Lock
     if plan not in (locked.plan, locked.first):
         names = ", ".join(_differences(locked.plan, plan))
         raise DesignError(
-            f"{path}: another plan is locked (it differs in {names}). To change a running test, say why: "
-            f"amend(path, reason, ...). For a new test, take a new experiment_name and another study or file"
+            f"{path}: another plan is locked (it differs in {names}); change a running test by amend(path, reason, ...), and "
+            f"lock a new one under a new experiment_name in another study or file"
         )
     return locked
 
 
 def _put(path: Path, kind: str, record: JsonObject) -> None:
     """The plan's file, once the ledger beside it knows its hash: all of it, the times too."""
-    text, last = to_json(record, sort_keys=True), (record["amendments"] or [record])[-1]
+    text, last = files.to_json(record, sort_keys=True), (record["amendments"] or [record])[-1]
     facts = {"experiment": record["plan"]["experiment_name"], "plan_sha256": last["sha256"]}
     if record["amendments"]:
         facts |= {"before": ledger.sha256_of(path), "amendment": last}
     sealed = {path.name: hashlib.sha256(text).hexdigest()}
     ledger.append(path.with_name(LEDGER), kind, facts | {"files": sealed})
-    write_whole(path, text)
+    files.write_whole(path, text)
 
 
 def amend(
@@ -184,7 +176,17 @@ def amend(
     ledger.check(path.parent, path.name)
     with alone(path.parent):  # so that an amendment of the same moment is not lost
         locked, record = read_lock(path), _read(path)
-        entry = {"at": utc(now)} | _amendment(locked, reason, locked.plan.changed(**changes))
+        old, plan = locked.plan, locked.plan.changed(**changes)
+        if not isinstance(reason, str) or is_blank(reason) or plan == old:
+            raise DesignError("an amendment needs a reason and at least one changed value")
+        if not old.config().keeps(plan.config()):
+            raise DesignError(
+                f"traffic_split {plan.traffic_split} with coverage {plan.coverage} takes users out of treatment who are in it "
+                f"now, as GrowthBook's variations have stretches of their own; raise the coverage, not the split"
+            )
+        phase = locked.phases[-1].phase + (plan.traffic_split != old.traffic_split)
+        entry = {"at": utc(now), "reason": without_secrets(reason), "phase": phase}
+        entry |= {"plan": plan.to_dict()}
         record["amendments"].append(entry | {"sha256": _hash([locked.sha256, entry])})
         _put(path, "plan amended", record)
         return read_lock(path)
@@ -199,21 +201,8 @@ def _completed(path: Path) -> bool:
             return False
         record = _read(path)
         record["amendments"].append(last["amendment"])
-        write_whole(path, to_json(record, sort_keys=True))
+        files.write_whole(path, files.to_json(record, sort_keys=True))
         return True
-
-
-def _amendment(locked: LockedPlan, reason: str, plan: ABPlan) -> JsonObject:
-    if not isinstance(reason, str) or is_blank(reason) or plan == locked.plan:
-        raise DesignError("an amendment needs a reason and at least one changed value")
-    if not locked.plan.config().keeps(plan.config()):
-        raise DesignError(
-            f"traffic_split {plan.traffic_split} with coverage {plan.coverage} takes users out of treatment who are in it now: "
-            f"below a coverage of 1 each of GrowthBook's variations has a stretch of buckets of its own. Raise the coverage, "
-            f"not the split"
-        )
-    phase = locked.phases[-1].phase + (plan.traffic_split != locked.plan.traffic_split)
-    return {"reason": without_secrets(reason), "phase": phase, "plan": plan.to_dict()}
 
 
 def read_lock(path: str | Path) -> LockedPlan:
@@ -265,7 +254,7 @@ def _differences(old: ABPlan, new: ABPlan) -> dict[str, tuple[object, object]]:
 
 
 def _hash(value: object) -> str:
-    return hashlib.sha256(canonical(value)).hexdigest()
+    return hashlib.sha256(files.canonical(value)).hexdigest()
 
 
 def _check(sha256: str, value: object, path: Path) -> None:
@@ -297,13 +286,11 @@ class _Entry(msgspec.Struct):
 class _Whole(msgspec.Struct):
     """What is relied on before the hashes are checked; `ABPlan` checks the rest."""
 
+    kind: Literal["evalkit-plan"]
+    version: Literal[1]
     plan: _Plan
     sha256: str
     locked_at: _Time
-    amendments: Any
-
-
-class _Amended(msgspec.Struct):
     amendments: list[_Entry]
 
 
@@ -317,11 +304,8 @@ def _plan(record: JsonObject, path: Path) -> ABPlan:
 def _read(path: Path) -> JsonObject:
     if not path.exists():
         raise DataError(f"{path}: no plan is locked; notebook 05 makes and locks one")
-    record = read_json(path, said="not JSON", remedy=_REMEDY)
-    if not isinstance(record, dict) or record.get("kind") != KIND or record.get("version") != 1:
-        raise DataError(f"{path}: not a locked plan of version 1; {_REMEDY}")
-    as_record(record, _Whole, f"{path}: not a locked plan", _REMEDY)
-    as_record(record, _Amended, f"{path}: an amendment is not whole", _REMEDY)
+    record = files.read_json(path, said="not JSON", remedy=_REMEDY)
+    files.as_record(record, _Whole, f"{path}: not a locked plan", _REMEDY)
     return record
 
 
@@ -384,7 +368,7 @@ def read_looks(path: str | Path) -> tuple[Look, ...]:
         DataError: The ledger is damaged, or a line is not a look.
     """
     found = []
-    for line in ledger.read(path, told=warned).of("look"):
+    for line in ledger.read(path, told=files.warned).of("look"):
         try:
             found.append(Look(**line.facts))
         except TypeError as why:
@@ -525,10 +509,9 @@ def date_of(day: int) -> str:
 
 def _by_day(counts: pd.DataFrame, plan: LockedPlan) -> list[_Day]:
     splits = {phase.phase: phase.traffic_split for phase in plan.phases}
-    if unknown := set(counts["phase"].tolist()) - set(splits):
-        raise DataError(
-            f"the log holds phases {sorted(unknown)}, the plan knows {sorted(splits)}; it is another test's log"
-        )
+    if unknown := {*counts["phase"].tolist()} - {*splits}:
+        told = f"the log holds phases {sorted(unknown)}, the plan knows {sorted(splits)}"
+        raise DataError(f"{told}; it is another test's log")
     now = plan.plan.traffic_split
     worth = {phase: split * (1 - split) / (now * (1 - now)) for phase, split in splits.items()}
     so_far, days = _Day(), []
@@ -550,15 +533,15 @@ def _due(closed: Sequence[_Day], plan: LockedPlan) -> list[DueLook]:
     fractions, due = plan.plan.look_fractions, list[DueLook]()
     for look, fraction in enumerate(fractions, 1):
         final = look == len(fractions)
-        full = [one for one in closed if one.information >= fraction - 1e-9]
-        full = [one for one in full if not (final and _short(one, plan))]
+        so_far = (one for one in closed if one.information >= fraction - 1e-9)
+        full = [one for one in so_far if not (final and _short(one, plan))]
         if not full:
             break
-        first = full[0]._replace(information=1.0 if final else min(full[0].information, 0.999))
+        first, reached = full[0], 1.0 if final else min(full[0].information, 0.999)
         # a busy day may jump a look
-        due = [x for x in due if x.day < first.day and x.information < first.information]
-        named = {"n_control": first.n_control, "n_treatment": first.n_treatment}
-        due.append(DueLook(look=look, information=first.information, day=first.day, **named))
+        due = [x for x in due if x.day < first.day and x.information < reached]
+        users = {"n_control": first.n_control, "n_treatment": first.n_treatment}
+        due.append(DueLook(look=look, information=reached, day=first.day, **users))
     return due
 
 

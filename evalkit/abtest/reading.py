@@ -20,6 +20,7 @@ from evalkit.abtest.lock import schedule as scheduled
 from evalkit.abtest.outcomes import FEWEST, Findings, Question, counted, findings
 from evalkit.abtest.plan import DAY_S, ABPlan
 from evalkit.errors import DataError
+from evalkit.evidence import as_json
 from evalkit.files import JsonObject, utc
 from evalkit.records import OPEN_WINDOWS, Brief, Missing
 from evalkit.stats import SampleRatioTest, sample_ratio_test, users_needed_mean
@@ -301,7 +302,7 @@ class Reading(Brief):
             "health": [one.to_dict() for one in self.health],
             "guardrails": [one.to_dict() for one in self.guardrails],
             "primary": self.primary_dict(),
-            "missing": [one.to_dict() for one in self.missing],
+            "missing": as_json(self.missing),
             "notes": [asdict(one) for one in self.notes],
             "causes": list(CAUSES) if not self.valid else [],
             "looks": [one.to_dict() for one in looks],

@@ -40,7 +40,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import KW_ONLY, dataclass, field, fields
+from dataclasses import KW_ONLY, asdict, dataclass, field, fields, replace
 from numbers import Real
 from typing import Any, Protocol
 
@@ -91,19 +91,16 @@ class OutcomeRow:
             DesignError: The value is not finite.
         """
         if not isinstance(self.value, Real) or not math.isfinite(self.value):
-            raise DesignError(
-                f"outcome {self.metric!r}: value {self.value!r} is not a finite number"
-            )
+            raise DesignError(f"outcome {self.metric!r}: value is {self.value!r}; need a number")
         object.__setattr__(self, "value", float(self.value))
-        if self.outcome_id:
-            return
         of_user = [self.experiment, self.user_id, self.metric, self.value, self.at_s]
         of_request = [self.experiment, self.request_id, self.metric]
         named = json.dumps(of_request if self.request_id else of_user)
         made = hashlib.sha256(named.encode()).hexdigest()[:32]
-        object.__setattr__(self, "outcome_id", made)
+        object.__setattr__(self, "outcome_id", self.outcome_id or made)
 
 
+TOKENS = ("prompt_tokens", "completion_tokens")
 TEXTS = {
     one.name
     for record in (Exposure, OutcomeRow)
@@ -202,13 +199,13 @@ def run_ab_request(
     )
     body = {"messages": messages, "temperature": temperature, **(options or {})}
     try:
-        for model in request.models(fallback=fallback):
-            with request.asking(model) as heard:
+        for model in request.to_ask(fallback=fallback):
+            with request.asking() as heard:
                 heard(client.chat.completions.create(model=model, **body))
                 break
     finally:
         request.write(log)
-    return request.result()
+    return request.told
 
 
 async def run_ab_request_async(
@@ -238,13 +235,13 @@ async def run_ab_request_async(
     )
     body = {"messages": messages, "temperature": temperature, **(options or {})}
     try:
-        for model in request.models(fallback=fallback):
-            with request.asking(model) as heard:
+        for model in request.to_ask(fallback=fallback):
+            with request.asking() as heard:
                 heard(await client.chat.completions.create(model=model, **body))
                 break
     finally:
         await asyncio.shield(asyncio.to_thread(request.write, log))
-    return request.result()
+    return request.told
 
 
 def _assigned(
@@ -252,9 +249,7 @@ def _assigned(
 ) -> tuple[Variant | None, str | None]:
     """The user's variant; none, and why, when whoever assigns could not say it."""
     if user_id is None or not str(user_id).strip():
-        raise DesignError(
-            "user_id is empty; without an id, all anonymous users would get the same variant"
-        )
+        raise DesignError("user_id is empty; all users without one would get the same variant")
     if assign is None:
         return assign_variant(str(user_id), config), None
     try:
@@ -281,80 +276,61 @@ class _Request:
         at_s: float | None,
         clock: Callable[[], float],
     ) -> None:
-        self._user_id, self._config, self._client = str(user_id), config, client
-        self._variant, self._error = assigned
-        self._request_id, self._slice = str(request_id or new_request_id()), cut
-        self._at_s, self._clock = time.time() if at_s is None else at_s, clock
-        self._models, self._latency_ms = [config.model(self._variant)], 0.0
-        self._n_asked, self._answer = 0, Answer(text="", outcome="error")
+        self._config, self._client, self._slice, self._clock = config, client, cut, clock
+        variant, why = assigned
+        self.models = [config.model(variant)]
+        who, named = (self.models[0], variant, str(user_id)), str(request_id or new_request_id())
+        at_s = time.time() if at_s is None else at_s
+        # what the caller gets, as far as it is known
+        self.told = ABTestResult(*who, "", 0.0, at_s, request_id=named, outcome="error")
+        if why:
+            self._failed(why)
 
-    def models(self, *, fallback: bool) -> list[str]:
-        """Whom to ask, one after the other."""
-        if fallback and self._variant == "treatment":
-            self._models.append(self._config.control_model)
-        return self._models
+    def to_ask(self, *, fallback: bool) -> Iterator[str]:
+        """The models to ask, one after the other."""
+        if fallback and self.told.variant == "treatment":
+            self.models.append(self._config.control_model)
+        for place, model in enumerate(self.models):
+            self.told = replace(self.told, model=model, fallback=place > 0)
+            yield model
 
     @contextmanager
-    def asking(self, model: str) -> Iterator[Callable[[object], None]]:
+    def asking(self) -> Iterator[Callable[[object], None]]:
         """Times one call, from here until its reply is handed to what this gives; its failure is noted down.
 
         A failure that is not the last word is kept back, for the next model to be asked.
         """
-        self._n_asked += 1
         replies: list[tuple[float, object]] = []
         started = self._clock()
         try:
             try:
                 yield lambda reply: replies.append((self._clock() - started, reply))
             finally:
-                self._latency_ms += (replies[0][0] if replies else self._clock() - started) * 1000
-            self._answer = _answer(replies[0][1])
+                took_s = replies[0][0] if replies else self._clock() - started
+                self.told = replace(self.told, latency_ms=self.told.latency_ms + took_s * 1000)
+            found = _answer(replies[0][1])
+            tokens = {name: getattr(found, name) for name in TOKENS}
+            self.told = replace(self.told, response=found.text, outcome=found.outcome, **tokens)
         except BaseException as why:
-            told = [self._error, f"{model}: {type(why).__name__}: {why}"]
-            self._error = "; then ".join(filter(None, told))
-            why.add_note(f"evalkit request_id: {self._request_id}")
-            if self._n_asked == len(self._models) or not isinstance(why, Exception):
+            self._failed(f"{self.told.model}: {type(why).__name__}: {why}")
+            why.add_note(f"evalkit request_id: {self.told.request_id}")
+            if len(self.models) == 1 + self.told.fallback or not isinstance(why, Exception):
                 raise
 
     def write(self, log: ExposureLog | None) -> None:
         """Commits the row of a user who is in the test."""
-        if log is None or self._variant is None:
+        if log is None or self.told.variant is None:
             return
-        told = self.result()
-        exposure = Exposure(
-            experiment=self._config.experiment_name,
-            phase=self._config.phase,
-            at_s=told.timestamp,
-            slice=self._slice,
-            **{
-                one.name: getattr(told, one.name)
-                for one in fields(told)
-                if one.name in Exposure.__slots__
-            },
-        )
-        log.record_exposure(exposure)
+        told = {name: one for name, one in asdict(self.told).items() if name in Exposure.__slots__}
+        told |= {"experiment": self._config.experiment_name, "phase": self._config.phase}
+        log.record_exposure(Exposure(at_s=self.told.timestamp, slice=self._slice, **told))
 
-    def result(self) -> ABTestResult:
-        """What the caller gets."""
-        return ABTestResult(
-            model=self._models[max(0, self._n_asked - 1)],
-            variant=self._variant,
-            user_id=self._user_id,
-            response=self._answer.text,
-            latency_ms=self._latency_ms,
-            timestamp=self._at_s,
-            request_id=self._request_id,
-            outcome=self._answer.outcome,
-            error=self._error and self._without_keys(self._error)[:2000],
-            fallback=self._n_asked > 1,
-            prompt_tokens=self._answer.prompt_tokens,
-            completion_tokens=self._answer.completion_tokens,
-        )
-
-    def _without_keys(self, error: str) -> str:
+    def _failed(self, why: str) -> None:
         """A server may quote the key it refuses: the client's own as well as the environment's."""
         given = (str(getattr(self._client, name, "")) for name in ("api_key", "base_url"))
-        return redacted(cleaned(error)[0], known_secrets(*given))
+        error = "; then ".join(filter(None, (self.told.error, why)))
+        error = redacted(cleaned(error)[0], known_secrets(*given))[:2000]
+        self.told = replace(self.told, error=error)
 
 
 def _answer(reply: Any) -> Answer:
@@ -368,7 +344,7 @@ def _answer(reply: Any) -> Answer:
         told = {name: getattr(choice, name, None) for name in ("finish_reason", "error")}
         choices = [{"message": message, **told}]
     usage = getattr(reply, "usage", None)
-    tokens = {name: getattr(usage, name, None) for name in ("prompt_tokens", "completion_tokens")}
+    tokens = {name: getattr(usage, name, None) for name in TOKENS}
     try:
         return answer({"choices": choices, "usage": tokens, "error": getattr(reply, "error", None)})
     except NoAnswerError as why:

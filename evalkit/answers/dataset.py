@@ -174,21 +174,15 @@ def looks_otherwise(path: str | Path) -> str:
     Raises:
         DataError: It cannot be read.
     """
-    path = Path(path)
-    first = next((raw for _, raw in _lines(path) if not isinstance(raw, bytes) or raw.strip()), b"")
-    if not isinstance(first, bytes):
-        return ""
-    start, is_table = first.lstrip()[:4], path.suffix.lower() in {".csv", ".tsv", ".parquet"}
-    seems = (
-        (start[:1] == b"[", "a JSON array, not one object a line"),
-        (start == b"PAR1" or (is_table and start[:1] != b"{"), "a table"),
-        (start[:2] == b"PK", "an archive, perhaps a log of Inspect"),
-        (first.strip() == b"{", "one JSON object over many lines"),
+    first = next(
+        (raw for _, raw in _lines(Path(path)) if not isinstance(raw, bytes) or raw.strip()), b""
     )
-    if what := next((what for fits, what in seems if fits), ""):
-        return what
+    if not isinstance(first, bytes) or not first:
+        return ""
+    if not first.lstrip().startswith(b"{") or first.strip() == b"{":
+        return "a JSON array, a table or a log, not one JSON object a line"
     with suppress(UnusableError):
-        return shapes.guess(row) if isinstance(row := _parsed(first), dict) else ""
+        return shapes.guess(_parsed(first))
     return ""
 
 

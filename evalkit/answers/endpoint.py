@@ -28,7 +28,7 @@ from evalkit.records import Answer, Outcome
 from evalkit.wording import known_secrets, told_by, without_secrets
 
 ATTEMPTS = 6  # at 15% faults a call is lost once in 88,000
-WAIT_MAX_S = 60.0
+WAIT_MAX_S = 60.0  # of our own; without patience also the longest a server may ask for
 MAX_TIMEOUTS = 3  # at 2% slow calls one is lost in 125,000; and a server that hangs costs three time-outs, not six
 IMPATIENT_ATTEMPTS = 2  # after a call for which all attempts were in vain, until the next answer
 _PROBE_EVERY_S = 15.0  # at the longest: a server that is back should not stand idle
@@ -81,7 +81,6 @@ class Endpoint:
         patience_s: float = 0.0,
         max_reply_mb: float = 4.0,
         wait_initial_s: float = 0.5,
-        wait_max_s: float = WAIT_MAX_S,
     ) -> None:
         """Prepares the client; nothing is sent yet.
 
@@ -96,7 +95,6 @@ class Endpoint:
             patience_s: How long a rate limit or an outage is waited for, which then ends no row; 0: not at all.
             max_reply_mb: The largest reply, in millions of bytes, unpacked; a larger one is not read to its end.
             wait_initial_s: First pause between attempts; it doubles, with full jitter.
-            wait_max_s: Longest pause of our own; without patience also the longest a server may ask for.
 
         Raises:
             ModelError: Neither key nor address is known.
@@ -104,8 +102,7 @@ class Endpoint:
         self.model, self.parameters = model, parameters or Parameters()
         self._timeout_s, self._attempts = timeout_s, attempts
         self._n_asking, self._in_vain = 0, False
-        waits = {"wait_initial_s": wait_initial_s, "wait_max_s": wait_max_s}
-        self.access = Access(concurrency, patience_s=patience_s, **waits)
+        self.access = Access(concurrency, patience_s=patience_s, wait_initial_s=wait_initial_s)
         key, address = key_and_address(api_key, base_url)
         self._secrets = known_secrets(key, address)
         self.host = urlsplit(address).hostname or address
@@ -143,11 +140,12 @@ class Endpoint:
         self._n_asking += 1
         try:
             while True:
+                # where many are refused for the rate, a call keeps its place while it waits
                 async with self.access.place(in_front=call.had_place):
                     found = await self._tried(asked, call)
                     if isinstance(found, Answer):
                         return found
-                    if keeps_place := self.access.is_scarce:
+                    if keeps_place := self.access.limit < max(2.0, self.access.size / 2):
                         await asyncio.sleep(found)
                 if not keeps_place:
                     await asyncio.sleep(found)
@@ -194,7 +192,7 @@ class Endpoint:
         if call.first and why.kind == "unreachable" and call.n > 1:
             raise ModelError(f"{self.host}: {call.after(why.said)}; {no_endpoint}")
         waits = self.access.patience_s > 0 and (is_away or why.kind == "limited")
-        longest_s = self.access.patience_s if waits else self.access.wait_max_s
+        longest_s = self.access.patience_s if waits else WAIT_MAX_S
         if why.wait_s and why.wait_s > longest_s:
             if not waits:
                 return True
@@ -300,7 +298,7 @@ class Endpoint:
     def _by_status(
         self, status: int, names: set[str] | frozenset[str], message: str, wait_s: float | None
     ) -> Fault:
-        says_so = status in {400, 403, 429} and replies.is_spent(message)
+        says_so = status in {400, 403, 429} and replies.SPENT.search(message[:100])
         if names & _NO_QUOTA or (says_so and wait_s is None):
             said = f"{self.host}: no quota left ({message}); top it up and start again"
             return Fault(said, "end")
@@ -385,12 +383,9 @@ class Access:
         waited_s: Seconds for which nothing was answered, in all.
     """
 
-    def __init__(
-        self, size: int, *, patience_s: float, wait_initial_s: float, wait_max_s: float
-    ) -> None:
+    def __init__(self, size: int, *, patience_s: float, wait_initial_s: float = 0.5) -> None:
         """`size` places; after `patience_s` without an answer it is `exhausted`."""
-        self.size, self.patience_s = size, patience_s
-        self._wait_initial_s, self.wait_max_s = wait_initial_s, wait_max_s
+        self.size, self.patience_s, self._wait_initial_s = size, patience_s, wait_initial_s
         self.limit, self._in_use = float(size), 0
         self._queue: deque[asyncio.Future[None]] = deque()
         self._probing, self._back = asyncio.Lock(), asyncio.Event()
@@ -457,15 +452,10 @@ class Access:
 
     def pause_s(self, n: int, asked_s: float | None) -> float:
         """Seconds to wait after the n-th failure: what the server asked for, else a growing back-off with full jitter."""
-        backoff_s = min(self.wait_max_s, self._wait_initial_s * 2 ** min(n - 1, 30))
+        backoff_s = min(WAIT_MAX_S, self._wait_initial_s * 2 ** min(n - 1, 30))
         if not asked_s:
             return uniform(0, backoff_s)
         return max(asked_s, backoff_s) * (1 + uniform(0, _SPREAD))
-
-    @property
-    def is_scarce(self) -> bool:
-        """Whether so many calls were refused for the rate that a call keeps its place while it waits."""
-        return self.limit < max(2.0, self.size / 2)
 
     @property
     def quiet_s(self) -> float:

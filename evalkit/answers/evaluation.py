@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 
+from evalkit import wording
 from evalkit.answers import dataset, scoring
 from evalkit.answers import journal as journals
 from evalkit.answers.scoring import Checker
@@ -28,16 +29,7 @@ from evalkit.errors import DataError, DesignError
 from evalkit.files import JsonObject, as_record, no_number, read_yaml
 from evalkit.records import Answer
 from evalkit.study import TYPES, Settings, checked, named
-from evalkit.wording import (
-    cleaned,
-    count,
-    flattened,
-    known_secrets,
-    listed,
-    plural,
-    redacted,
-    without_secrets,
-)
+from evalkit.wording import cleaned, count, flattened, listed, plural
 
 if TYPE_CHECKING:
     from evalkit.answers.endpoint import Endpoint
@@ -107,13 +99,13 @@ class Evaluation:
             object.__setattr__(self, name, named(getattr(self, name)))
         scoring.prepared(self.checker, self.scorers)  # an unknown name must cost no call
 
-    def function(self) -> dict[str, str]:
-        """What tells the function that answers from another of its name; nothing for a model or a given name.
+    def function(self) -> dict[str, str | None] | None:
+        """What tells the function that answers from another of its name; None for a model or a given name.
 
         Raises:
             DesignError: It has no name of its own, and none was given.
         """
-        return {} if self.name or isinstance(self.model, str) else identity(self.model)
+        return None if self.name or isinstance(self.model, str) else identity(self.model)
 
     @property
     def model_name(self) -> str:
@@ -162,8 +154,8 @@ class Evaluation:
     def header(self) -> JsonObject:
         """The header of this run's journal."""
         versions = {name: version(name) for name in ("evalkit", "openai")}
-        return journals.header(
-            self.model_name,
+        return journals.Header(
+            model=self.model_name,
             endpoint=self.endpoint_name,
             parameters=self.parameters.recorded(),
             system_prompt=self.system_prompt,
@@ -172,7 +164,7 @@ class Evaluation:
             versions={**versions, "python": platform.python_version()},
             about={**(self.about or {}), "system_prompt_use": self.test_set.system_prompt_mode},
             function=self.function(),
-        )
+        ).record()
 
     def calls(self) -> Iterator[journals.Call]:
         """Every call, in file order, sample by sample."""
@@ -181,7 +173,7 @@ class Evaluation:
 
     def sends(self) -> str:
         """What goes with each call besides the messages, in one line."""
-        said = [f"{name} {_shown(value)}" for name, value in self.parameters.body().items()]
+        said = [f"{k} {json.dumps(one)[:_LONG_VALUE]}" for k, one in self.parameters.body().items()]
         rows = [f"{name} of {plural(n, 'row')}" for name, n in self.test_set.requests.items()]
         thoughts = "stay in the answers" if self.strip_think is False else "are not scored"
         parts = [listed(said) or "no parameters", *([listed(rows)] if rows else [])]
@@ -219,11 +211,6 @@ class Evaluation:
         return Endpoint(self.model, parameters=self.parameters, **options)
 
 
-def _shown(value: object) -> str:
-    text = f"{value:g}" if isinstance(value, float) else flattened(value) or json.dumps(value)
-    return text if len(text) <= _LONG_VALUE else f"{text[:_LONG_VALUE]}…"
-
-
 class CallableModel:
     """Asks a function of the messages, sync (in a thread) or async; an exception becomes an `error` answer."""
 
@@ -232,7 +219,7 @@ class CallableModel:
     ) -> None:
         """Wraps `function(messages) -> str`; a sync one runs in at most `n_threads` threads."""
         self._function, self._strip_think = function, strip_think
-        self._secrets = known_secrets()
+        self._secrets = wording.known_secrets()
         self._executor = ThreadPoolExecutor(n_threads, thread_name_prefix="evalkit-model")
         called = getattr(function, "__call__", function)  # noqa: B004 - an object with an async __call__ is async too
         self._is_async = any(map(inspect.iscoroutinefunction, (function, called)))
@@ -255,21 +242,23 @@ class CallableModel:
                 f"rows of the test set hold {', '.join(request)}, and a function is given the messages only; "
                 "ask an endpoint, or take them out of the rows"
             )
-        plain = [dict(message) for message in messages]
-        started = time.perf_counter()
+        plain, started, text, error = [*map(dict, messages)], time.perf_counter(), None, ""
         try:
             text = await self._called(plain)
         except Exception as why:
-            return self._failed(f"{type(why).__name__}: {why}", started)
+            error = f"{type(why).__name__}: {why}"
         if text is not None and not isinstance(text, str | list):
-            kind = type(text).__name__
-            return self._failed(f"the model function returned {kind}; it must return text", started)
-        clean, sanitized = cleaned(without_secrets(flattened(text), self._secrets))
+            error = f"the model function returned {type(text).__name__}; it must return text"
+        latency_ms = (time.perf_counter() - started) * 1000
+        if error:
+            error = wording.told_by(error, self._secrets)
+            return Answer(text="", outcome="error", error=error, latency_ms=latency_ms)
+        clean, sanitized = cleaned(wording.without_secrets(flattened(text), self._secrets))
         thinking, clean = ("", clean) if self._strip_think is False else thoughts_and_answer(clean)
         return Answer(
             text=clean,
             outcome="ok" if clean.strip() else "empty",
-            latency_ms=(time.perf_counter() - started) * 1000,
+            latency_ms=latency_ms,
             sanitized=sanitized,
             thinking=thinking,
         )
@@ -286,16 +275,8 @@ class CallableModel:
             found = await loop.run_in_executor(self._executor, self._function, messages)
         return await found if inspect.isawaitable(found) else found
 
-    def _failed(self, error: str, started: float) -> Answer:
-        return Answer(
-            text="",
-            outcome="error",
-            error=redacted(cleaned(error)[0], self._secrets)[:2000],
-            latency_ms=(time.perf_counter() - started) * 1000,
-        )
 
-
-def identity(function: Callable[..., object]) -> dict[str, str]:
+def identity(function: Callable[..., object]) -> dict[str, str | None]:
     """The module of a function that its module knows by its name, as pickle has it: of no partial, object, method or lambda.
 
     Raises:
@@ -365,7 +346,7 @@ class Parameters:
         except (TypeError, ValueError) as why:
             told = f"the parameters cannot be written as JSON ({why}): {fields}"
             raise DesignError(told) from why
-        if redacted(text) != text:
+        if wording.redacted(text) != text:
             remedy = "give keys through the environment (OPENAI_API_KEY) only"
             raise DesignError(f"a parameter looks like a key; {remedy}")
         return fields

@@ -23,8 +23,6 @@ from evalkit.errors import DataError
 from evalkit.files import JsonObject
 from evalkit.records import Answer, Brief, Example, ends_in_error, hash_rows
 
-KIND = "evalkit-journal"
-VERSION = 1
 ARCHIVE = "frozen.json"  # beside a journal that is to stay as it is
 _START = b'{"kind": "evalkit-journal"'
 _ANSWER_FIELDS = tuple(field.name for field in fields(Answer))
@@ -102,46 +100,25 @@ def calls(
             yield Call(example=row, sample=sample, key=key(sent, row.messages, sample))
 
 
-def header(
-    model: str,
-    *,
-    endpoint: str,
-    parameters: Mapping[str, object],
-    system_prompt: str = "",
-    system_prompt_mode: str = "auto",
-    test_set: str = "",
-    versions: Mapping[str, str] | None = None,
-    about: Mapping[str, object] | None = None,
-    function: Mapping[str, str] | None = None,
-) -> JsonObject:
+class Header(msgspec.Struct, kw_only=True):
     """The first line of a journal; `function` tells a function that answers from another of its name."""
-    return {
-        "kind": KIND,
-        "version": VERSION,
-        "model": model,
-        "endpoint": endpoint,
-        "parameters": dict(parameters),
-        "system_prompt": system_prompt,
-        "system_prompt_mode": system_prompt_mode,
-        "test_set": test_set,
-        "versions": dict(versions or {}),
-        "created_at": files.utc(unit="milliseconds"),
-        "about": dict(about or {}),
-        **({"function": dict(function)} if function else {}),
-    }
 
-
-class _Header(msgspec.Struct):
-    """What every header holds, and of which type are those texts that something is made of."""
-
-    kind: Literal["evalkit-journal"]
-    version: Literal[1]
+    kind: Literal["evalkit-journal"] = "evalkit-journal"
+    version: Literal[1] = 1
     model: str
-    parameters: JsonObject
     endpoint: str = ""
+    parameters: JsonObject
     system_prompt: str = ""
-    system_prompt_mode: str = ""
+    system_prompt_mode: str = "auto"
+    test_set: str = ""
+    versions: dict[str, str] = {}
+    created_at: str = msgspec.field(default_factory=partial(files.utc, unit="milliseconds"))
+    about: JsonObject = {}
     function: dict[str, str | None] | None = None
+
+    def record(self) -> JsonObject:
+        """As it stands in the file; a model has no function."""
+        return {name: one for name, one in msgspec.to_builtins(self).items() if one is not None}
 
 
 def read_journal(path: str | Path) -> Journal:
@@ -171,7 +148,8 @@ def read_header(path: str | Path) -> JsonObject:
         told = f"cannot read this journal ({why.strerror}); run the benchmark that writes it"
         raise DataError(f"{path}: {told}") from why
     record = _parsed(first, f"{path}:1", _NO_JOURNAL)
-    files.as_record(record, _Header, f"{path}:1: not the header of a journal", _NO_JOURNAL)
+    said = {"kind": "", "version": 0, **record} if isinstance(record, dict) else record
+    files.as_record(said, Header, f"{path}:1: not the header of a journal", _NO_JOURNAL)
     return record
 
 

@@ -219,17 +219,12 @@ def message_of(body: object, otherwise: str) -> str:
     return "a web page" if text.lower().startswith(("<!doctype", "<html")) else text
 
 
-_SPENT = re.compile(  # said at the beginning: further on servers quote what they were sent
+SPENT = re.compile(  # said at the beginning: further on servers quote what they were sent
     r"insufficient (?:quota|balance|credits?|funds)|out of (?:quota|credits?|funds)"
     r"|exceeded your (?:current|monthly|plan'?s) (?:quota|budget|spend)|(?:credit )?balance is (?:too low|empty)"
     r"|(?:quota|credits?) (?:has|have|is|are) (?:been )?(?:exhausted|used up|depleted|spent)",
     re.IGNORECASE,
 )
-
-
-def is_spent(message: str) -> bool:
-    """Whether a server says that the account has nothing left."""
-    return _SPENT.search(message[:100]) is not None
 
 
 _READ = 600  # characters: further on servers quote what they were sent

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from evalkit import conversation, wording
-from evalkit.errors import DataError, DesignError
+from evalkit.errors import DesignError
 from evalkit.files import read_json
 from evalkit.ledger import sha256_of
 from evalkit.records import Answer, EvalResult, Example
@@ -93,8 +93,8 @@ def _chosen(
     """A checker or a scorer: itself, in a file of one's own, or one of the known."""
     if callable(choice):
         return choice
-    if is_own(choice):
-        return own_function(choice, kind=kind, folder=folder)
+    if named := _NAMED.match(str(choice)):
+        return _own_function(named, f"{kind} {choice}", folder or Path())
     if str(choice) in known:
         return known[str(choice)]
     use = f"{', '.join(known)}, {forms}FILE.py:NAME or a callable"
@@ -377,36 +377,19 @@ def input_text(messages: Sequence[Mapping[str, object]]) -> str:
     return wording.flattened(asked[-1].get("content")) if asked else ""
 
 
-def is_own(choice: object) -> bool:
-    """Whether a name is of the form `mine.py:half`."""
-    return isinstance(choice, str) and _NAMED.match(choice) is not None
-
-
-def own_function(choice: str, *, kind: str, folder: Path | None = None) -> Callable[..., Any]:
-    """The function that `mine.py:half` names; the file is executed.
-
-    Args:
-        choice: A file, relative to `folder` and inside it, and a name in it.
-        kind: "scorer" or "checker", for messages.
-        folder: The study's; the working directory by default.
-
-    Raises:
-        DesignError: There is no such file or no such function, or executing the file fails.
-    """
-    named = _NAMED.match(choice)
-    if not named:
-        raise DesignError(f"{kind} {choice!r}: need FILE.py:NAME")
-    path = _file(folder or Path(), named["file"], f"{kind} {choice}")
+def _own_function(named: re.Match[str], what: str, folder: Path) -> Callable[..., Any]:
+    """The function that `mine.py:half` names, in a file inside the folder, which is executed."""
+    path = _file(folder, named["file"], what)
     try:
         found = runpy.run_path(str(path)).get(named["name"])
     except (Exception, SystemExit) as why:
         frames = traceback.extract_tb(why.__traceback__)
         lines = [one.lineno for one in frames if one.filename == str(path)]
         line = why.lineno if isinstance(why, SyntaxError) else [1, *lines][-1]
-        told = f"{path}:{line}: {kind} {choice}: the file fails: {_said(why)}"
+        told = f"{path}:{line}: {what}: the file fails: {_said(why)}"
         raise DesignError(f"{told}; mend it") from why
     if not callable(found):
-        raise DesignError(f"{path}: {kind} {choice}: no function {named['name']} in it")
+        raise DesignError(f"{path}: {what}: no function {named['name']} in it")
 
     def own(*texts: str) -> Any:
         return found(*texts)
@@ -441,10 +424,7 @@ def blamed(what: str, example: Example, told: str) -> DesignError:
 
 
 def _file(folder: Path, name: str, what: str) -> Path:
-    try:
-        path = inside(folder, name)
-    except DataError as why:
-        raise DesignError(f"{what}: {why}") from None
+    path = inside(folder, name)
     if not path.is_file():
         raise DesignError(f"{what}: {path}: no such file")
     return path

@@ -300,7 +300,10 @@ class Submission:
             self._write(state)
             self._file(part).unlink(missing_ok=True)
         if not state.open:
-            yield self._standing()
+            answered, n = self._answered(), self.evaluation.n_calls
+            lacks = sum(call.key not in answered for call in self.evaluation.calls())
+            without = f"{plural(lacks, 'call')} of {count(n)} without an answer; the same command sends them again"
+            yield without if lacks else f"{self.journal} answers all {plural(n, 'call')}"
 
     def _collected(self, part: Part, job: Job, header: JsonObject) -> str:
         """Brings a batch's answers into the journal; all of its files are read before the first is written."""
@@ -345,12 +348,6 @@ class Submission:
                 with path.open("rb") as file:
                     for line in filter(bytes.strip, file):
                         yield _line(line, header["parameters"].get("strip_think"))
-
-    def _standing(self) -> str:
-        answered, n = self._answered(), self.evaluation.n_calls
-        if lacks := sum(call.key not in answered for call in self.evaluation.calls()):
-            return f"{plural(lacks, 'call')} of {count(n)} without an answer; the same command sends them again"
-        return f"{self.journal} answers all {plural(n, 'call')}"
 
 
 class _Reply(msgspec.Struct):

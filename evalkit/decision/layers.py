@@ -233,7 +233,7 @@ def read_layer(
         levels=_levels(evidence),
         later=_later(evidence),
     )
-    made = replace(made, word=_word(made))
+    made = replace(made, word=word_of(made))
     missing = (*open_, *_still_missing(made, evidence, begun))
     if not missing and made.word != "passes":  # a price even when the layer itself named none
         missing = (replace(begun, kind="invalid" if verdict == "invalid" else "more_of_it"),)
@@ -281,7 +281,7 @@ def _counting(evidence: Evidence, need: Need) -> ReportedTest:
     return structs.replace(primary, ci_low=wide.ci_low, ci_high=wide.ci_high, alpha=wide.alpha)
 
 
-def _word(layer: LayerDecision) -> Word:
+def word_of(layer: LayerDecision) -> Word:
     if layer.simulated:
         return "not yet"
     if layer.verdict == "worse" or layer.told("blocks"):
@@ -521,7 +521,7 @@ def read_decision(folder: Path) -> Decision:
     if (names := [one.layer for one in found.layers]) != [*FILES]:
         told = f"holds the layers {wording.listed([*names]) or 'none'}; need {wording.listed([*FILES])}"
         raise DataError(f"{path}: {told}; {remedy}")
-    says = [(one.word, _word(one)) for one in found.layers]
+    says = [(one.word, word_of(one)) for one in found.layers]
     for word, made in (*says, (found.verdict, overall(found.layers))):
         if word != made:
             raise DataError(f"{path}: says {word!r}, and its layers make {made!r}; {remedy}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from itertools import takewhile
@@ -32,17 +33,7 @@ from evalkit.wording import is_blank, listed, plural
 SHIP, DONT_SHIP, NOT_YET, BROKEN = 0, 10, 11, 12
 _CODES = {"ship": SHIP, "don't ship": DONT_SHIP, "not yet": NOT_YET}
 _HEAD = re.compile(r'(?i)ledger(?: head)?["\s:]*(?:<code[^>]*>)?["\s]*([0-9a-f]{64})')
-_NUMBERS = (
-    "verdict",
-    "simulated",
-    "stale",
-    "n",
-    "estimate",
-    "ci_low",
-    "ci_high",
-    "p_value",
-    "alpha",
-)
+_SAME = ("verdict", "simulated", "stale", "n", "estimate", "ci_low", "ci_high", "p_value", "alpha")
 _Found = Iterator[tuple[bool | None, str]]  # whether it is intact, None for what cannot be said
 
 
@@ -81,25 +72,26 @@ def gate(run_or_study: str, *, root: Path | None = None, today: date | None = No
         except DataError as why:
             return Gate(code=BROKEN, sentence=f"Broken record: {why}")
         folder, judged = _newest_run(study, kept)
-    study = _study_of(folder)
+    root, name = folder.resolve().parents[2], folder.resolve().parent.name
+    if not (root / "data" / name).is_dir():  # only the folder was brought along
+        code, sentence = _answer(folder, None)
+        alone = (
+            f"judged {folder} by itself: the ledger of its study is not there to check it against"
+        )
+        return Gate(code=code, sentence=sentence, judged=alone if code == SHIP else "")
+    study = Study.open(name, root=root)
     code, sentence = _answer(folder, study)
     if code == SHIP and not judged:
         judged = _newer(folder, study)
-    return Gate(
-        code=code,
-        sentence=sentence,
-        judged=judged,
-        head=ledger.head_of(study.folder) if study else "",
-        warning=_retires(study, today or datetime.now(UTC).date()),
-    )
+    warning = ""
+    with suppress(EvalkitError):  # a study file that was broken since: the run's own answer stands
+        warning = retirement(study.settings, today or datetime.now(UTC).date())
+    head = ledger.head_of(study.folder)
+    return Gate(code=code, sentence=sentence, judged=judged, head=head, warning=warning)
 
 
-def _newer(folder: Path, study: Study | None) -> str:
+def _newer(folder: Path, study: Study) -> str:
     """What stands beside a run that was named and ships: the newest one of its study, where that does not."""
-    if study is None:
-        return (
-            f"judged {folder} by itself: the ledger of its study is not there to check it against"
-        )
     try:
         newest, _ = _newest_run(study, ledger.read(study.folder / FILE))
     except DataError:  # the sentence says it
@@ -127,15 +119,11 @@ def _newest_run(study: Study, kept: Ledger) -> tuple[Path, str]:
         )
     newer = list(takewhile(lambda one: _left_out(one, ended.get(one.name)), runs))
     if len(newer) == len(runs):
-        return (
-            runs[0],
-            f"judged {runs[0]}, a partial run (--only): {study.name} has no complete one yet",
-        )
-    judged = f"judged {runs[len(newer)]}"
-    if newer:
-        names = listed([one.name for one in newer])
-        judged += f"; passed over {plural(len(newer), 'newer partial run')} (--only): {names}"
-    return runs[len(newer)], judged
+        partial = f"a partial run (--only): {study.name} has no complete one yet"
+        return runs[0], f"judged {runs[0]}, {partial}"
+    names = listed([one.name for one in newer])
+    passed = f"; passed over partial runs (--only): {names}" if newer else ""
+    return runs[len(newer)], f"judged {runs[len(newer)]}{passed}"
 
 
 def _newest_first(study: Study, ended: Mapping[str, Line]) -> list[Path]:
@@ -175,28 +163,12 @@ def _answer(folder: Path, study: Study | None) -> tuple[int, str]:
         return BROKEN, f"Broken run: {why}"
 
 
-def _study_of(folder: Path) -> Study | None:
-    """The study whose run a folder is; None where only the folder was brought along."""
-    folder = folder.resolve()
-    root, name = folder.parents[2], folder.parent.name
-    return Study.open(name, root=root) if (root / "data" / name).is_dir() else None
-
-
 def _check_place(record: Manifest, folder: Path) -> None:
     """Refuses a run that was copied from another study, or under another name."""
     here = folder.resolve()
-    said = (("study", record.study, here.parent.name), ("run", record.run, here.name))
-    if odd := [f"{what} {told}" for what, told, name in said if told not in ("", name)]:
-        raise DataError(
-            f"{folder}: holds {listed(odd)}, which is not what its folder says; run the study again"
-        )
-
-
-def _retires(study: Study | None, today: date) -> str:
-    try:
-        return retirement(study.settings, today) if study else ""
-    except EvalkitError:  # a study file that was broken since: the run's own answer stands
-        return ""
+    if record.study not in ("", here.parent.name) or record.run not in ("", here.name):
+        holds = f"holds study {record.study}, run {record.run}, which is not what its folder says"
+        raise DataError(f"{folder}: {holds}; run the study again")
 
 
 def _left_out(folder: Path, ended: Line | None) -> list[str]:
@@ -211,8 +183,16 @@ def _left_out(folder: Path, ended: Line | None) -> list[str]:
 
 def _named_run(text: str, root: Path | None) -> Path | None:
     """The folder of a run that was named; None for a study."""
-    if "/" in text or (Path(text) / manifest.FILE).is_file():
-        return _checked_folder(Path(text))
+    folder = Path(text)
+    if "/" in text or (folder / manifest.FILE).is_file():
+        try:
+            checked_run(folder.resolve().name)
+        except DesignError:
+            remedy = "name a study, or reports/<study>/<run>"
+            raise DataError(f"{folder}: not a run's folder; {remedy}") from None
+        if not folder.is_dir():
+            raise DataError(f"{folder}: no such run; name a study to judge its newest one")
+        return folder
     if "Z-" not in text:
         return None
     reports = (root or project_root()) / "reports"
@@ -220,18 +200,6 @@ def _named_run(text: str, root: Path | None) -> Path | None:
     if not found:
         raise DataError(f"{reports}: holds no run {text}; name a study to judge its newest one")
     return found[0]
-
-
-def _checked_folder(folder: Path) -> Path:
-    try:
-        checked_run(folder.resolve().name)
-    except DesignError:
-        raise DataError(
-            f"{folder}: not a run's folder; name a study, or reports/<study>/<run>"
-        ) from None
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such run; name a study to judge its newest one")
-    return folder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -295,11 +263,9 @@ def _seals(kept: Ledger) -> _Found:
         if any(line.is_sealed for line in kept.lines):
             yield None, f"seals are not checked: {SEAL_KEY} is not set"
         return
-    odd = [str(line.number) for line in kept.lines if not line.seal]
-    if odd:
-        yield False, f"not written by the holder of {SEAL_KEY}: line {', '.join(odd)}"
-    else:
-        yield True, f"every line was written by the holder of {SEAL_KEY}"
+    odd = ", ".join(str(line.number) for line in kept.lines if not line.seal)
+    said = f"not written by the holder of {SEAL_KEY}: line {odd}"
+    yield not odd, said if odd else f"every line was written by the holder of {SEAL_KEY}"
 
 
 def _files(home: Study, kept: Ledger) -> _Found:
@@ -349,17 +315,18 @@ def _decision(home: Study, kept: Ledger) -> _Found:
     except (EvalkitError, TypeError) as why:
         yield False, f"{folder / DECISION}: {why}"
         return
-    if odd := _differing(found, again):
-        yield False, f"{folder / DECISION}: its evidence makes another {', '.join(odd)}"
-    else:
-        yield True, f"{folder / DECISION}: {found.verdict}, as its evidence makes it"
+    odd = ", ".join(_differing(found, again))
+    said = (
+        f"its evidence makes another {odd}" if odd else f"{found.verdict}, as its evidence makes it"
+    )
+    yield not odd, f"{folder / DECISION}: {said}"
 
 
 def _differing(found: Decision, again: Decision) -> list[str]:
     """Where a decision is not what its evidence makes; what stands against a model is not in the evidence."""
     odd = []
     for then, now in zip(found.layers, again.layers, strict=True):
-        names = [one for one in _NUMBERS if getattr(then, one) != getattr(now, one)]
+        names = [one for one in _SAME if getattr(then, one) != getattr(now, one)]
         held = any(one.rule in {STANDS_AGAINST, UNCONFIRMED} for one in then.findings)
         names += ["word"] if then.word != now.word and not held else []
         odd += [f"{then.name} ({name})" for name in names]
@@ -381,14 +348,10 @@ def _against(kept: Ledger, against: str) -> _Found:
         if place.suffix == ".html":
             yield _is_ours(kept, place)
     places = [number for head, number in kept.heads.items() if head.startswith(text)]
-    said = f"the head {text[:16]}..."
+    said = "is none of this ledger's: it was written anew, or is another study's"
     if places:
-        yield (
-            True,
-            f"{said} is line {places[0]} of {len(kept.lines)}: what was before it is unchanged",
-        )
-    else:
-        yield False, f"{said} is none of this ledger's: it was written anew, or is another study's"
+        said = f"is line {places[0]} of {len(kept.lines)}: what was before it is unchanged"
+    yield bool(places), f"the head {text[:16]}... {said}"
 
 
 def _is_ours(kept: Ledger, report: Path) -> tuple[bool | None, str]:
@@ -424,12 +387,8 @@ def confirm(home: Study, reason: str, *, only_files: bool = False) -> tuple[str,
     if is_blank(reason):
         raise DesignError(f"give a reason in words for: {'; '.join(keys.values())}")
     there = [home.folder / one.file for one in strangers if one.file != ledger.HEAD]
-    votes = [
-        vote
-        for one in there
-        if one.name == "lock.json"
-        for vote in one.parent.glob("votes/*.jsonl")
-    ]
+    locks = [one.parent for one in there if one.name == "lock.json"]
+    votes = [vote for folder in locks for vote in folder.glob("votes/*.jsonl")]
     facts = {
         "reason": reason.strip(),
         "keys": keys,

@@ -18,7 +18,7 @@ from matplotlib.patches import Rectangle
 from evalkit import wording
 from evalkit.decision import Decision, LayerDecision
 from evalkit.decision.history import FILE, History
-from evalkit.decision.layers import MISSING
+from evalkit.decision.layers import MISSING, word_of
 from evalkit.decision.rules import NAMES, Finding, FoundSlice
 from evalkit.files import JsonObject as Run
 from evalkit.records import OPEN_WINDOWS
@@ -272,28 +272,21 @@ def _as_layer(layer: LayerDecision, row: FoundSlice) -> LayerDecision:
 def _why_empty(layer: LayerDecision) -> str:
     """What stands on a track without an effect."""
     if layer.stale:
-        others = {"other_models": "users saw other models"}
-        return others.get(layer.stale, "made for other answers")
+        return (
+            "made for other models" if layer.stale == "other_models" else "made for other answers"
+        )
     if any(one.kind == OPEN_WINDOWS for one in layer.missing):
         return "users came, none counts yet"
-    if layer.verdict in {MISSING, "too early"} and not layer.n:
-        return "nothing recorded yet"
-    withheld = (layer.layer, layer.verdict) == ("ab_test", "too early")
-    return "withheld until the plan allows it" if withheld else "no effect is shown"
+    nothing = layer.verdict in {MISSING, "too early"} and not layer.n
+    return "nothing recorded yet" if nothing else "no effect is shown yet"
 
 
 def _track_word(layer: LayerDecision) -> str:
     """The word of the layer's own effect: what a slice blocks is said on the slice's track."""
     if not layer.speaks:
         return "comes later"
-    slices = {one.effect for one in layer.slices}
-    others = {one.effect for one in layer.findings if not one.slice}
-    if layer.simulated or not slices & {"blocks", "holds"} or "blocks" in others:
-        return layer.word
-    if layer.verdict == "worse":
-        return "don't ship"
-    passes = layer.verdict in {"better", "not worse"} and "holds" not in others
-    return "passes" if passes else "not yet"
+    others = tuple(one for one in layer.findings if not one.slice)
+    return word_of(replace(layer, findings=others))
 
 
 def _draw(ax: Axes, rows: Sequence[Row], height: float, *, narrow: bool) -> None:
@@ -304,12 +297,10 @@ def _draw(ax: Axes, rows: Sequence[Row], height: float, *, narrow: bool) -> None
     hatched = any(row.of.simulated for row in rows)
     left, right = (18.0 if hatched else 4.0, width - 8) if narrow else (188.0, width - 168)
     zero = left + (right - left) * 0.6
-    for at, side, text in (
-        (left, "left", "\u2190 worse"),
-        (zero, "center", "no difference"),
-        (right, "right", "better \u2192"),
-    ):
-        ax.text(at, top - 11, text, ha=side, va="bottom", color=COLOURS["muted"], fontsize=9)
+    look = {"va": "bottom", "color": COLOURS["muted"], "fontsize": 9}
+    ax.text(left, top - 11, "\u2190 worse", ha="left", **look)
+    ax.text(zero, top - 11, "no difference", ha="center", **look)
+    ax.text(right, top - 11, "better \u2192", ha="right", **look)
     if not narrow:
         draw_line(ax, "zero", zero, spans=[(top - 6, top + step * len(rows) - 26)])
     for place, row in enumerate(rows):
@@ -345,10 +336,9 @@ def _track(
         x, below = (limit, y + 29) if narrow else (limit - 5, y - 15)
         ha, va = ("center", "top") if narrow else ("right", "bottom")
         ax.text(x, below, f"limit {told}", ha=ha, va=va, fontsize=9)
-    ends = [None if end is None else at(end) for end in (row.of.ci_low, row.of.ci_high)][
-        :: row.turn
-    ]
-    draw_interval(ax, y, at(row.of.estimate), ends[0], ends[1], row.kind, width=8, size=10)
+    ends = [None if end is None else at(end) for end in (row.of.ci_low, row.of.ci_high)]
+    low, high = ends[:: row.turn]
+    draw_interval(ax, y, at(row.of.estimate), low, high, row.kind, width=8, size=10)
     bare = {"facecolor": COLOURS["paper"], "edgecolor": "none", "pad": 0.8}
     for tick in row.ticks():
         ax.plot([at(tick)] * 2, [y + 12, y + 15], color=COLOURS["axis"], lw=0.8)
@@ -362,20 +352,14 @@ def _words(ax: Axes, row: Row, y: float, *, right: float, narrow: bool) -> None:
     left, side = (4.0, "right") if narrow else (0.0, "left")
     right = right if narrow else right + 16
     bold = {"weight": "bold", "fontsize": 10 if narrow else 10.4}
-    muted, slanted = (
-        {"color": COLOURS["muted"]},
-        {"style": "italic" if row.of.simulated else "normal"},
-    )
-    n, word = row.n + (", simulated" if row.of.simulated else ""), row.word
+    muted = {"color": COLOURS["muted"]}
+    slanted = {"style": "italic" if row.of.simulated else "normal"}
+    n, word = row.n + (", simulated" if row.of.simulated else ""), row.word.replace("'", "’")
     said = [
         (left, row.name, bold),
         (left, _cut(row.under, 28 if narrow else 29), muted),
         (left, n, muted | slanted),
-        (
-            right,
-            wording.capital(word).replace("'", "’"),
-            bold | {"color": COLOURS[row.kind]},
-        ),
+        (right, wording.capital(word), bold | {"color": COLOURS[row.kind]}),
         (right, row.of.verdict, muted),
         (right, wording.effect_text(row.of), {} if narrow else {"fontsize": 9.4}),
     ]

@@ -6,7 +6,7 @@ whenever it is read, and never read.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -85,18 +85,9 @@ _FIXED = (
 
 
 def headline(decision: Decision) -> str:
-    """`<Ship | Don't ship | Not yet> this version: <gain>, but <cost>.`; "and" where there is no gain to set against it."""
-    layers, n = decision.layers, decision.n_regressed
-    begin = f"{VERDICTS[decision.verdict]} this version"
-    gained, joint, undecided = _gain(layers), "but", False
-    if not gained and any(one.required and one.need == "not worse" for one in layers):
-        return f"{begin}: {_cost(layers, n)}."  # a gain was not asked for, so none is missed
-    if not gained:
-        shown = {layer.verdict for layer in layers if layer.required and not layer.simulated}
-        undecided = _OPEN in shown and decision.verdict == "not yet"
-        gained, joint = "no difference is shown so far" if undecided else "no gain is shown", "and"
-    spoken = _cost(layers, n, undecided=undecided)
-    return f"{begin}: {gained}{f', {joint} {spoken}' if spoken else ''}."
+    """`<Ship | Don't ship | Not yet> this version: <gain>, but <cost>.`, or the cost alone."""
+    told = [_gain(decision.layers), _cost(decision.layers, decision.n_regressed)]
+    return f"{VERDICTS[decision.verdict]} this version: {', but '.join(filter(None, told))}."
 
 
 def deck(decision: Decision) -> str:
@@ -129,9 +120,18 @@ def would_change(decision: Decision) -> list[str]:
     if decision.verdict == "ship":
         needed = (wording.article(layer.name) for layer in decision.layers if layer.required)
         return [f"{one} that shows it worse would stop it." for one in needed]
-    if turned := decision.turned_by:
-        return [f"If {_turned(turned)}, the verdict would be “ship”.", *_each(turned)]
-    return []
+    turned = decision.turned_by
+    names = wording.listed([f"the {layer.name}" for layer in turned])
+    stood = any(layer.stands_against for layer in turned)
+    passed = f"{names} passed{', and no result stood against this model' if stood else ''}"
+    told = [f"If {passed}, the verdict would be “ship”."] if turned else []
+    for layer in turned:
+        for one in layer.missing:
+            action, _, price = in_words(one, layer)
+            told.append(
+                f"{wording.capital(layer.name)}: {action[0].lower()}{action[1:]} ({price})."
+            )
+    return told
 
 
 def rules(decision: Decision) -> list[str]:
@@ -195,23 +195,14 @@ def _gain(layers: Sequence[LayerDecision]) -> str:
     return ""
 
 
-def _cost(
-    layers: Sequence[LayerDecision], n_regressed: int | None, *, undecided: bool = False
-) -> str:
-    """The first thing that speaks against it: a loss, then what is not known, then what to watch.
-
-    Args:
-        layers: All layers.
-        n_regressed: Answers that were right and are now wrong.
-        undecided: Whether it is said already that no difference is shown.
-    """
+def _cost(layers: Sequence[LayerDecision], n_regressed: int | None) -> str:
+    """The first thing that speaks against it: a loss, then what is not known, then what to watch."""
     for layer in layers:
         if layer.word == "don't ship":
             return _loss(layer)
     first = sorted((one for one in layers if one.speaks), key=lambda one: not one.stands_against)
-    if short := [layer for layer in first if layer.word != "passes"]:
-        told = [_unknown(layer) for layer in short if not (undecided and _says_open(layer))]
-        return wording.listed(told[:2])
+    if short := [_unknown(layer) for layer in first if layer.word != "passes"]:
+        return wording.listed(short[:2])
     if warned := [(one, layer) for layer in layers for one in layer.told("warns")]:
         return found(*warned[0])
     if n_regressed:
@@ -245,32 +236,6 @@ def _unknown(layer: LayerDecision) -> str:
         "too early": f"{name} cannot be read yet",
     }
     return said.get(verdict, f"{name} says: {verdict}")
-
-
-def _says_open(layer: LayerDecision) -> bool:
-    """Whether all that `_unknown` has to say is that no difference is shown."""
-    return layer.verdict == _OPEN and not layer.simulated and not layer.stands_against
-
-
-def _turned(layers: Sequence[LayerDecision]) -> str:
-    """Such as: the benchmark passed and no result of the A/B test stood against it."""
-    stood = [f"the {one.name}" for one in layers if one.stands_against]
-    passed = [
-        f"the {one.name}"
-        for one in layers
-        if not one.stands_against or (one.required and one.verdict not in {"better", "not worse"})
-    ]
-    told = [f"{wording.listed(passed)} passed{', all of them' if len(passed) > 2 else ''}"]
-    held = [f"no result of {wording.listed(stood)} stood against it"]
-    return " and ".join([*(told if passed else []), *(held if stood else [])])
-
-
-def _each(layers: Sequence[LayerDecision]) -> Iterable[str]:
-    for layer in layers:
-        for one in layer.missing:
-            action, _, price = in_words(one, layer)
-            name = wording.capital(layer.name)
-            yield f"{name}: {action[:1].lower()}{action[1:]} ({price})."
 
 
 def reason(layer: LayerDecision) -> str:
@@ -312,14 +277,13 @@ def _later(layer: LayerDecision) -> str:
 
 def _measured(layer: LayerDecision) -> str:
     """Levels of both models where they are known, the difference, then what stops it."""
-    levels, n = layer.levels, _fill(layer, "{n}")
+    levels, rate = layer.levels, layer.levels is not None and layer.levels.is_rate
     said = _fill(layer, _LONG[layer.verdict]) if layer.verdict in _LONG else layer.verdict
-    rate = levels is not None and levels.is_rate
-    if levels is None or layer.estimate is None:
-        of = f", {_metric(layer)}" if layer.metric else ""
-        whole = (
-            f"The {layer.name}{of} over {n}: {said}." if layer.n else f"The {layer.name}: {said}."
-        )
+    n = _fill(layer, "{n}")
+    if layer.estimate is None:
+        whole = f"The {layer.name} {said}."
+    elif levels is None:
+        whole = f"The {layer.name}, {_metric(layer)} over {n}: {said}."
     else:
         shown = layer.verdict in {"better", "worse"}
         moves = _moves(levels.base, levels.fine_tuned, rate=rate, shown=shown)

@@ -145,8 +145,11 @@ def test_the_treated_share_is_counted_in_buckets():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"scheme": "growthbook-rollout", "coverage": 0.5}, "a roll-out's is its traffic_split"),
-        ({"scheme": "sha256", "coverage": 0.5}, "only a GrowthBook experiment"),
+        (
+            {"scheme": "growthbook-rollout", "coverage": 0.5},
+            "a roll-out's coverage is its traffic_split",
+        ),
+        ({"scheme": "sha256", "coverage": 0.5}, "need growthbook or growthbook-v1"),
         ({"scheme": "sha256", "hash_seed": "s"}, "no seed but experiment_name"),
         ({"coverage": 1.2}, "coverage is 1.2; need a share from 0 to 1"),
     ],
@@ -176,7 +179,7 @@ def test_a_ramp_that_would_take_users_back_is_refused_and_the_coverage_may_be_ra
     path = tmp_path / "plan.lock.json"
     # treatment is [0.9, 0.95) at 10% of half of the users, and [0.8, 0.9) at 20%: nobody stays
     lock(plan(coverage=0.5), path)
-    with pytest.raises(DesignError, match="Raise the coverage, not the split"):
+    with pytest.raises(DesignError, match="raise the coverage, not the split"):
         amend(path, "ramp", traffic_split=0.2)
     assert amend(path, "ramp", coverage=1.0).config.coverage == 1.0
     assert amend(path, "ramp", traffic_split=0.2).config.phase == 2  # [0.9, 1) lies in [0.8, 1)

@@ -205,5 +205,5 @@ def test_what_is_given_as_numpy_has_it_is_plain_in_the_plan():
 
 
 def test_a_log_is_read_by_the_locked_plan_alone(tmp_path):
-    with pytest.raises(DesignError, match=r"another look or guardrail is an amendment of it"):
+    with pytest.raises(DesignError, match=r"change it by evalkit\.abtest\.lock\.amend"):
         Experiment(study=Study(name="s", root=tmp_path)).reading(plan().changed(looks=2))

@@ -41,7 +41,7 @@ def saying(root, **settings):
 def lock_draft(home):
     """Locks the plan that the study's settings describe."""
     experiment = Experiment(study=home)
-    return experiment.lock(experiment.draft())
+    return lock.lock(experiment.draft(), experiment.path)
 
 
 def results(right):
@@ -78,14 +78,15 @@ def test_no_log_is_said_with_its_price(home):
 
 
 def test_locking_again_changes_nothing_and_another_plan_is_refused_in_words(home):
-    plan = Experiment(study=home).draft()
-    first, said = Experiment(study=home).lock(plan)
+    experiment = Experiment(study=saying(home.root, lock_plan=True))
+    plan = experiment.draft()
+    first, said = experiment.settle(plan)
     assert said.startswith("Locked now")
-    again, said = Experiment(study=home).lock(plan)
-    assert (again.sha256, said[:14]) == (first.sha256, "Locked already")
-    other, said = Experiment(study=home).lock(plan.changed(min_samples=999))
-    assert other.sha256 == first.sha256
-    assert said.startswith("Not locked")
+    again, said = experiment.settle(plan)
+    assert (again, said[:14]) == (first, "Locked already")
+    other, said = experiment.settle(plan.changed(min_samples=999))
+    assert (other, said[:10]) == (first, "Not locked")
+    assert "min_samples is 999 there" in said
 
 
 @pytest.mark.parametrize("name", ["", "  "])
@@ -93,7 +94,7 @@ def test_a_plan_without_a_name_is_drawn_but_never_locked(name, home):
     draft = Experiment(study=saying(home.root, experiment_name=name)).draft()
     plan, said = Experiment(study=home).settle(draft)
     assert plan.n_users == 200
-    assert said.startswith("Nothing is locked: put your own expected_rate")
+    assert said == NOT_ASKED
     assert words.needed(plan).startswith(
         "Nothing is locked. With the numbers given a test would need 100 control"
     )

@@ -9,6 +9,7 @@ import yaml
 
 from evalkit import stats
 from evalkit.abtest.experiment import Experiment, ab_evidence
+from evalkit.abtest.lock import lock
 from evalkit.abtest.plan import ABPlan, Metric
 from evalkit.abtest.reading import read_ab_test
 from evalkit.abtest.source import open_log
@@ -274,7 +275,7 @@ def test_a_table_goes_from_its_file_to_the_evidence_by_settings_alone(tmp_path):
     written(table(), folder / "cats.csv")
     home = Study.open("cats", root=tmp_path)
     experiment = Experiment(study=home)
-    experiment.lock(experiment.draft())
+    lock(experiment.draft(), experiment.path)
     found = experiment.reading().effect()
     assert found.verdict == "better"
     assert found.plan.plan.variants == GATES

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from evalkit.abtest.experiment import Experiment
+from evalkit.abtest.lock import lock
 from evalkit.abtest.reading import read_ab_test
 from evalkit.abtest.source import open_log
 from evalkit.errors import DataError
@@ -123,7 +124,7 @@ def test_a_warehouse_goes_to_the_evidence_by_settings_alone(warehouse, expected,
     (folder / "study.yaml").write_text(yaml.safe_dump(SETTINGS))
     warehouse.rename(folder / "warehouse.duckdb")
     experiment = Experiment(study=Study.open("w", root=tmp_path))
-    experiment.lock(experiment.draft())
+    lock(experiment.draft(), experiment.path)
     found = experiment.reading().effect()
     assert found.plan.plan.hash == "external"
     assert found.findings.primary.estimate == expected.estimate

@@ -15,7 +15,9 @@ from evalkit.answers import journal
 from evalkit.errors import DataError
 from evalkit.records import Answer
 
-HEAD = journal.header("m", endpoint="local", parameters={"temperature": 0.0}, test_set="ab" * 32)
+HEAD = journal.Header(
+    model="m", endpoint="local", parameters={"temperature": 0.0}, test_set="ab" * 32
+).record()
 PROMPT = [{"role": "user", "content": "hi"}]
 OK = Answer(text="hello", outcome="ok", latency_ms=12.5, prompt_tokens=3)
 
@@ -355,7 +357,8 @@ def test_a_killed_writer_leaves_no_lock_and_no_loss(tmp_path):
     path = tmp_path / "j.jsonl"
     script = (
         "import sys; from evalkit.answers import journal; from evalkit.records import Answer\n"
-        f"writer = journal.Writer({str(path)!r}, journal.header('m', endpoint='local', parameters={{'temperature': 0.0}}))\n"
+        "head = journal.Header(model='m', endpoint='local', parameters={'temperature': 0.0}).record()\n"
+        f"writer = journal.Writer({str(path)!r}, head)\n"
         "n = 0\n"
         "while True:\n"
         "    writer.append(journal.call_key('m', 'local', {}, [], n), 'x', n, Answer(text='hello', outcome='ok'))\n"

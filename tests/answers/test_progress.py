@@ -104,7 +104,7 @@ def test_a_log_gets_plain_lines(test_file, capfd):
     assert shown.out == ""
     first, sent, second, *_, last = shown.err.splitlines()
     assert first == "m: 100 of 100 calls to make"
-    assert sent == "m: sends temperature 0 and max_tokens 1024; thoughts are not scored"
+    assert sent == "m: sends temperature 0.0 and max_tokens 1024; thoughts are not scored"
     assert second.startswith("m: the first answer took 0.")
     assert " of 100 calls to make, about " in second
     assert last.startswith("m: 100 of 100 calls done: 100 ok, ")
@@ -140,7 +140,7 @@ def _read(fd):
 
 def test_while_the_server_is_away_that_is_said_and_afterwards_how_long_it_was(capfd):
     tally = Tally(n_calls=1500, n_known=522)
-    tally.access = Access(16, patience_s=600, wait_initial_s=0.5, wait_max_s=60)
+    tally.access = Access(16, patience_s=600)
     drawn = Progress(
         tally, Estimate(n_calls=1500, n_to_ask=978, concurrency=16), name="m", every_s=0
     )

@@ -281,4 +281,4 @@ def test_a_strict_endpoint_goes_from_a_new_study_to_the_report_with_settings_alo
         assert told in page
     assert "Thoughts, kept in the journal and not scored" in page
     assert "Asked differently" in page
-    assert "sends temperature 1, max_completion_tokens 4096 and reasoning_effort low" in page
+    assert 'sends temperature 1.0, max_completion_tokens 4096 and reasoning_effort "low"' in page

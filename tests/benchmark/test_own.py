@@ -11,7 +11,7 @@ from evalkit.answers import scoring
 from evalkit.answers.runner import run_automated_eval
 from evalkit.answers.scoring import scorers_by_name
 from evalkit.benchmark.comparison import compare_models
-from evalkit.errors import DesignError
+from evalkit.errors import DataError, DesignError, EvalkitError
 from evalkit.records import Answer, Example
 from evalkit.workbench import Study
 
@@ -130,6 +130,7 @@ def test_an_own_metric_goes_through_comparison_slices_record_and_decision(study,
         ("leaves.py:f", "SystemExit: 3"),
         ("mine.py", "use exact, .*FILE.py:NAME"),
         ("mine.py:half()", "use exact, .*FILE.py:NAME"),
+        ("mine:half", "use exact, .*FILE.py:NAME"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_named_with_its_line(folder, choice, told):
@@ -141,14 +142,14 @@ def test_a_file_that_cannot_be_used_is_named_with_its_line(folder, choice, told)
     }.items():
         (folder / f"{name}.py").write_text(source)
     (folder.parent / "mine.py").write_text(MINE)
-    with pytest.raises(DesignError, match=told):
+    with pytest.raises(EvalkitError, match=told):
         scoring.scorer(choice, folder=folder)
 
 
 def test_a_link_to_another_folder_is_not_followed(folder, tmp_path):
     (tmp_path / "elsewhere.py").write_text(MINE)
     (folder / "link.py").symlink_to(tmp_path / "elsewhere.py")
-    with pytest.raises(DesignError, match="leaves"):
+    with pytest.raises(DataError, match="leaves"):
         scoring.scorer("link.py:half", folder=folder)
 
 
@@ -306,9 +307,3 @@ def test_a_score_that_some_answers_of_a_side_lack_is_undefined_there(answers):
     found = compare_models(base, tuned, primary_metric="mine")
     assert (found.primary.n, found.n) == (2, 3)
     assert "mine is undefined for 1 of 3 examples, which count nowhere in it." in found.notes
-
-
-def test_names_are_files_and_functions():
-    assert scoring.is_own("mine.py:half")
-    assert scoring.is_own("scoring/mine.py:half")
-    assert not any(map(scoring.is_own, ("similarity", "regex:mine.py:half", "mine:half", None)))

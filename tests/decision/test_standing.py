@@ -46,7 +46,7 @@ def test_a_result_against_the_model_holds_what_would_ship_at_every_stage(evidenc
     assert f"retired_evidence: {{{one.key}: why}}" in row["action"]
     assert "worse by 0.8 points" in row["why"]
     assert "2026-11-02" in row["why"]
-    assert spoken.would_change(held)[0].startswith("If no result of the ")
+    assert "no result stood against this model" in spoken.would_change(held)[0]
 
 
 @pytest.mark.parametrize("layer", ["human", "ab_test"])

@@ -100,7 +100,7 @@ def test_something_missing_without_what_it_is_about_names_the_file(file, kind):
 
 def test_a_verdict_of_no_test_is_told_as_it_stands(evidence):
     decision = decide({"benchmark": evidence("benchmark", "{metric} {x}")}, study="tiny")
-    assert verdict.reason(decision.layers[0]).endswith("over 300 examples: {metric} {x}.")
+    assert verdict.reason(decision.layers[0]).startswith("The benchmark {metric} {x}.")
 
 
 def test_a_file_of_an_earlier_version_is_read_and_its_words_are_those_of_now(tmp_path):

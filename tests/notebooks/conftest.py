@@ -13,9 +13,9 @@ from evalkit.records import Answer
 def write_journal(path, model, test_set, texts):
     """A journal of one model's answers, in the order of the test set."""
     parameters = {"temperature": 0.0}
-    head = journal.header(
-        model, endpoint="local", parameters=parameters, test_set=test_set.fingerprint
-    )
+    head = journal.Header(
+        model=model, endpoint="local", parameters=parameters, test_set=test_set.fingerprint
+    ).record()
     with journal.Writer(path, head) as writer:
         for example, text in zip(test_set.examples, texts, strict=True):
             key = journal.call_key(model, "local", parameters, example.messages, 0)

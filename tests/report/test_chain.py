@@ -212,9 +212,7 @@ def test_the_gate_passes_over_newer_partial_runs_and_says_so(night):
     night(THIRD, left_out=["01_fine"], verdict="don't ship")
     found = gate.gate("tiny", root=root)
     assert found.code == 0
-    assert (
-        f"{FIRST}; passed over 2 newer partial runs (--only): {THIRD} and {SECOND}" in found.judged
-    )
+    assert f"{FIRST}; passed over partial runs (--only): {THIRD} and {SECOND}" in found.judged
     named = gate.gate(THIRD, root=root)
     assert (named.code, named.judged) == (10, "")
 

@@ -4,7 +4,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from evalkit.answers.journal import header
+from evalkit.answers.journal import Header
 from evalkit.decision import decide
 from evalkit.report import manifest, page
 from evalkit.report.notebook import Executed
@@ -152,7 +152,7 @@ def test_one_chapter_is_told_as_one():
 
 def test_a_journal_of_old_that_says_none_denies_no_row_its_own_system_prompt(tmp_path):
     path, told = tmp_path / "base.jsonl", {"system_prompt_use": "none", "server": "s"}
-    path.write_text(json.dumps(header("a", endpoint="e", parameters={}, about=told)))
+    path.write_text(json.dumps(Header(model="a", endpoint="e", parameters={}, about=told).record()))
     assert manifest._header(path)["about"] == {
         "system_prompt_use": "none beside the rows' own",
         "server": "s",

@@ -152,7 +152,7 @@ def test_too_early_shows_no_number_anywhere():
         "3 A/B test, a metric with a rather long name indeed: not yet, too early, –."
         in plots.described(decision)
     )
-    assert "withheld until the plan allows it" in _svg_texts(decision)
+    assert "no effect is shown yet" in _svg_texts(decision)
 
 
 def test_a_layer_without_data_withholds_nothing():
@@ -185,7 +185,7 @@ def test_users_of_another_model_are_not_called_nothing():
         layer: evidence(layer, "better", models={"fine_tuned": layer})
         for layer in ("benchmark", "ab_test")
     }
-    assert "users saw other models" in _svg_texts(decide(found, study="x"))
+    assert "made for other models" in _svg_texts(decide(found, study="x"))
 
 
 def test_evidence_for_other_answers_is_not_called_nothing():
