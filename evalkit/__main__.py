@@ -57,7 +57,6 @@ exit codes:
   0 done, or "ship"    1 an error, in one line    2 a wrong command
   10 don't ship       11 not enough evidence     12 broken run: the report says what failed"""
 
-_MOST_LINES = 40
 _IN_THE_WAY = "a folder is needed where a file stands; move the file away"
 _REMEDIES = {
     errno.EACCES: "change its permissions, or run as the user it belongs to",
@@ -200,10 +199,7 @@ def _doctor(test: Path, train: Path | None, slices: str, cluster: str) -> int:
             declared, train = study.settings, train or study.named_file(study.settings.train_file)
     fields, source = named(slices or declared.slice_fields), cluster or declared.cluster_field
     found = examine(test, train, slice_fields=fields, cluster_field=source or None)
-    lines = "\n".join(doctor.lines(found)).split("\n")
-    _tell("\n".join(lines[:_MOST_LINES]))
-    if len(lines) > _MOST_LINES:
-        _tell(f"  ... and {len(lines) - _MOST_LINES} more")
+    _tell("\n".join(doctor.lines(found)))
     return 0 if found.healthy else 1
 
 

@@ -248,7 +248,12 @@ def checked(
 
 def _misfit(name: str, value: object, types: Mapping[str, type]) -> str:
     """What keeps a value from being the setting of that name; "" when nothing does."""
-    if isinstance(value, str) and (_SECRET_NAME.search(name) or _is_secret(value)):
+    if isinstance(value, str) and (
+        _SECRET_NAME.search(name)
+        or _SECRET_VALUE.search(value)
+        or passwords_in(value)
+        or without_secrets(value) != value  # a key that the environment holds
+    ):
         return "looks like a secret, and settings are written in plain text; use the environment"
     if name not in types:
         return f"no such setting{did_you_mean(name, types)}"
@@ -261,30 +266,19 @@ def _misfit(name: str, value: object, types: Mapping[str, type]) -> str:
     return ""
 
 
-def _is_secret(value: str) -> bool:
-    """By its form, or as a key that the environment holds."""
-    by_form = _SECRET_VALUE.search(value) or passwords_in(value)
-    return bool(by_form) or without_secrets(value) != value
-
-
-def read_flat(path: Path) -> dict[str, Value]:
+def _read_lines(path: Path) -> dict[str, object]:
     """The `name: value` lines of a YAML file.
 
     Raises:
-        DataError: The file is missing, is not YAML, or holds more than flat values.
+        DataError: The file is missing, is not YAML, or holds no such lines.
     """
     if not path.exists():
         raise DataError(f"{path}: no such file; `evalkit new {path.parent.name}` writes one")
     found = read_yaml(path, need="flat `name: value` lines")
-    pairs = found.items() if isinstance(found, dict) else ()
+    if not isinstance(found, dict):
+        raise DataError(f"{path}: not settings; need flat `name: value` lines")
     # YAML reads 2027-01-15 as a date of its own
-    values = {str(name): str(one) if type(one) is date else one for name, one in pairs}
-    wrong = [name for name, one in values.items() if not isinstance(one, str | int | float | bool)]
-    if wrong or not isinstance(found, dict):
-        told = f"; not so: {', '.join(wrong)}" if wrong else ""
-        need = "need flat `name: value` lines with text, numbers, true or false"
-        raise DataError(f"{path}: not settings; {need}{told}")
-    return whole(values)
+    return {str(name): str(one) if type(one) is date else one for name, one in found.items()}
 
 
 def declared_parameters(notebook: Path) -> dict[str, type]:
@@ -419,17 +413,17 @@ class Study:
         """What the study's file (or the run that began with it) and the overrides say, by name.
 
         Raises:
-            DataError: The file is missing, not flat, holds a name that neither a setting nor a
+            DataError: The file is missing, holds a name that neither a setting nor a
                 notebook has, a value of another type, or the name of another study.
         """
         pinned = self.reports / self.run / PINNED
         if self.run and pinned.is_file():
             return {**read_pinned(pinned), **self.overrides}
         path = self.folder / FILE
-        values = read_flat(path)
+        found = _read_lines(path)
         try:
-            types = _OWN if _OWN.keys() >= values.keys() else self.types
-            values = checked(values, types=types, where=str(path))
+            types = _OWN if _OWN.keys() >= found.keys() else self.types
+            values = checked(found, types=types, where=str(path))
         except DesignError as why:
             raise DataError(str(why)) from None
         if values.get("study", self.name) != self.name:

@@ -14,9 +14,7 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from evalkit import study
 from evalkit.abtest import lock
-from evalkit.decision import Decision, Rules, decide, history, read_evidence
-from evalkit.decision.concerns import changed_after_results, concerns, declared
-from evalkit.decision.history import DECIDING, refuse_changed
+from evalkit.decision import Decision, Rules, concerns, decide, history, read_evidence
 from evalkit.errors import DesignError, need_one_of
 from evalkit.evidence import Evidence
 from evalkit.human.round import StudyRound, find_round, open_round
@@ -27,7 +25,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from evalkit.abtest.experiment import Experiment
-    from evalkit.abtest.lock import LockedPlan
     from evalkit.abtest.plan import ABPlan
     from evalkit.abtest.reading import NoReading, Reading
     from evalkit.benchmark.benchmark import Benchmark, Costs, Gaps
@@ -40,7 +37,8 @@ if TYPE_CHECKING:
 
 
 # What a chapter's answer rests on; the stage is the decision's own, which reads what is there.
-_TURNS = ({*DECIDING} - {"stage"}) | {"power", "question", "question_margin", "rating_round"}
+_ASKED = {"power", "question", "question_margin", "rating_round"}
+_TURNS = ({*history.DECIDING} - {"stage"}) | _ASKED
 
 
 class Study(study.Study):
@@ -156,7 +154,7 @@ class Study(study.Study):
         """Locks a plan that names its experiment; returns the plan in force, and what happened."""
         return self._experiment.settle(draft)
 
-    def plan(self) -> LockedPlan | NoReading:
+    def plan(self) -> lock.LockedPlan | NoReading:
         """The locked A/B plan with its amendments, or what is missing."""
         return self._experiment.plan()
 
@@ -170,7 +168,7 @@ class Study(study.Study):
         told = self._experiment.simulate(answers)
         return told or "The log is read as it stands; nothing is simulated."
 
-    def reading(self, plan: LockedPlan | NoReading | None = None) -> Reading | NoReading:
+    def reading(self, plan: lock.LockedPlan | NoReading | None = None) -> Reading | NoReading:
         """The log as the plan allows it to be read, up to where outcomes begin; its `effect()` is a look, on record.
 
         Args:
@@ -295,16 +293,16 @@ class Study(study.Study):
             DesignError: Rules that are none.
         """
         if rules is None:
-            refuse_changed(self)
+            history.refuse_changed(self)
         elif not isinstance(rules, Rules):
             given = type(rules).__name__
             raise DesignError(
                 f"rules is a {given}; need Rules, such as dataclasses.replace(here.rules, fragile='warns')"
             )
         folder, rules = self._handed_on, rules or self.rules
-        found, says = read_evidence(folder), declared(self.settings, rules)
+        found, says = read_evidence(folder), concerns.declared(self.settings, rules)
         test_set = found["benchmark"].bound_to.get("test_set") if "benchmark" in found else None
-        open_ = concerns(self, self.rules)
+        open_ = concerns.concerns(self, self.rules)
         told = {name for one in open_ for name in one.names}
         return decide(
             found,
@@ -314,7 +312,9 @@ class Study(study.Study):
             against=history.results_against(self, folder),
             concerns=open_,
             declared=says,
-            changed=changed_after_results(history.read(self), says, test_set=test_set, but=told),
+            changed=concerns.changed_after_results(
+                history.read(self), says, test_set=test_set, but=told
+            ),
         )
 
     def history(self) -> history.History:
@@ -343,15 +343,18 @@ class Study(study.Study):
         """
         from evalkit.abtest.experiment import ab_evidence
         from evalkit.abtest.reading import NoReading, Reading
+        from evalkit.benchmark.benchmark import FILE
         from evalkit.benchmark.comparison import Comparison
         from evalkit.human.preference import Preference, human_evidence
         from evalkit.show.abtest import written as noted
 
         folder = self._handed_on
-        if isinstance(found, Comparison) and slices is not None:
-            return self._amend(found, slices, noise, segments)
         if isinstance(found, Comparison):
-            return self._evidence(found)
+            if slices is not None:
+                return self._amended(found, slices, noise, segments)
+            record = self._evidence(found)
+            _written(record, folder / FILE)
+            return record
         if isinstance(found, Preference):
             from evalkit.show.human import written
 
@@ -373,7 +376,7 @@ class Study(study.Study):
         record = noted(ab_evidence(found, study=self.name, differs=differs), found)
         return _written(record, folder / "ab_test.json")
 
-    def _amend(
+    def _amended(
         self,
         found: Comparison,
         slices: SliceTable,
@@ -384,8 +387,7 @@ class Study(study.Study):
         from evalkit.benchmark.frames import write_examples
         from evalkit.show.comparison import settle
 
-        path = self._handed_on / FILE
-        marks = noise.marks if noise else {}
+        path, marks = self._handed_on / FILE, noise.marks if noise else {}
         write_examples(found.regressed, marks, path.parent)
         record = amended(
             path,
@@ -402,14 +404,14 @@ class Study(study.Study):
         return record
 
     def _evidence(self, found: Comparison) -> Evidence:
-        from evalkit.benchmark.benchmark import FILE, evidence_of
+        from evalkit.benchmark.benchmark import evidence_of
         from evalkit.benchmark.slices import slice_table
 
         said, benchmark = self.settings, self.benchmark
         declared = replace(found.declared, models=benchmark.models, power=said.power)
         found = replace(found, declared=declared)  # what the study says, also of one's own
         fields, margin = benchmark.fields, said.slice_margin
-        record = evidence_of(
+        return evidence_of(
             found,
             study=self.name,
             costs=self.costs().by_model,
@@ -418,8 +420,6 @@ class Study(study.Study):
             test_set_findings=self.checkup().counts(),
             own_code=benchmark.own_code,
         )
-        _written(record, self._handed_on / FILE)
-        return record
 
 
 def _written(record: Evidence, path: Path) -> Path:

@@ -47,7 +47,7 @@ def test_an_override_left_empty_is_as_the_study_says(study, left):
         ("slice_margin: .nan\n", "slice_margin: got nan; need a finite number"),
         ("expected_rate: -.inf\n", "expected_rate: got -inf; need a finite number"),
         ("study: other\n", "write study: mine"),
-        ("raters: [a, b]\n", "need flat .* not so: raters"),
+        ("raters: [a, b]\n", r"raters: got \['a', 'b'\] \(list\); need str"),
         ("limit: [\n", "not YAML"),
     ],
 )

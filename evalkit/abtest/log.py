@@ -76,18 +76,14 @@ class EventLog:
         """
         self.url = log_url(where)
         if salt is not None and (not isinstance(salt, str) or not salt.strip()):
-            raise DesignError(
-                "the salt is empty or no text; without a secret one, hashed user ids can be guessed"
-            )
+            raise DesignError("the salt is empty; without one, hashed user ids can be guessed")
         self._salt = salt
         try:
             self._engine = _engine(self.url, only_read=only_read)
             self._tables = _there(self._engine, self.url) if only_read else _create(self._engine)
         except (SQLAlchemyError, ImportError) as why:
             told = without_secrets(str(getattr(why, "orig", why)), known_secrets(self.url))
-            raise DataError(
-                f"{shown(self.url)}: cannot be opened as an event log ({told})"
-            ) from None
+            raise DataError(f"{shown(self.url)}: not opened as an event log ({told})") from None
         os.register_at_fork(after_in_child=partial(_forget_connections, weakref.ref(self._engine)))
 
     def close(self) -> None:
@@ -143,16 +139,16 @@ class EventLog:
             DataError: The request is not in the log, or it has another value for this metric already.
             DesignError: The value is not finite, or neither a request nor a user was named.
         """
-        request_id = str(request_id or "") or None
-        who = self._of_request(request_id) if request_id else self._of_user(user_id, experiment)
-        row = OutcomeRow(
-            **who,
-            metric=metric,
-            value=value,
-            at_s=time.time() if now is None else now,
-            request_id=request_id,
-            outcome_id=outcome_id or "",
-        )
+        request_id, at_s = str(request_id or "") or None, time.time() if now is None else now
+        if request_id:
+            who = self._of_request(request_id)
+        elif user_id is None or not str(user_id).strip() or not experiment:
+            need = "request_id, or user_id together with experiment"
+            raise DesignError(f"an outcome needs {need}")
+        else:
+            who = {"experiment": experiment, "user_id": self.stored_user(user_id)}
+        what = {"request_id": request_id, "metric": metric, "value": value, "at_s": at_s}
+        row = OutcomeRow(outcome_id=outcome_id or "", **who, **what)
         self.record_outcomes([row])
         return row.outcome_id
 
@@ -216,10 +212,8 @@ class EventLog:
         return path
 
     def _row(self, exposure: Exposure) -> JsonObject:
-        row = {
-            name: _storable(value) if isinstance(value, str) else value
-            for name, value in asdict(exposure).items()
-        }
+        said = asdict(exposure)
+        row = said | {name: _storable(one) for name, one in said.items() if isinstance(one, str)}
         return _without_keys(row) | {"user_id": self.stored_user(exposure.user_id)}
 
     def _of_request(self, request_id: str) -> dict[str, str]:
@@ -227,15 +221,8 @@ class EventLog:
         with self._engine.connect() as connection:
             found = connection.execute(wanted.where(EXPOSURES.c.request_id == request_id)).first()
         if found is None:
-            raise DataError(
-                f"{shown(self.url)}: no exposure has request_id {request_id!r}; outcomes follow exposures"
-            )
+            raise DataError(f"{shown(self.url)}: no exposure has request_id {request_id!r}")
         return dict(found._mapping)
-
-    def _of_user(self, user_id: str | None, experiment: str | None) -> dict[str, str]:
-        if user_id is None or not str(user_id).strip() or not experiment:
-            raise DesignError("an outcome needs request_id, or user_id together with experiment")
-        return {"experiment": experiment, "user_id": self.stored_user(user_id)}
 
     def _insert(self, table: sa.Table, rows: Sequence[JsonObject], same: tuple[str, ...]) -> None:
         """Rows that are not there yet; those that are must say the `same`."""
@@ -252,10 +239,9 @@ class EventLog:
                 wanted = sa.select(table).where(key == row[key.name])
                 there = connection.execute(wanted).mappings().one()
                 if any(there[name] != row[name] for name in same):
+                    taken = f"{key.name} {row[key.name]!r} is taken"
                     told = {name: there[name] for name in same}
-                    raise DataError(
-                        f"{table.name}: {key.name} {row[key.name]!r} is taken by {told}; ids must be unique"
-                    )
+                    raise DataError(f"{table.name}: {taken} by {told}; ids must be unique")
 
 
 def _engine(url: str, *, only_read: bool = False) -> sa.Engine:
@@ -286,9 +272,8 @@ def _there(engine: sa.Engine, url: str) -> set[str]:
     """The log's tables in a database."""
     known = set(sa.inspect(engine).get_table_names())
     if missing := {EXPOSURES.name, OUTCOMES.name} - known:
-        raise DataError(
-            f"{shown(url)}: no table {' or '.join(sorted(missing))}; it is not an event log, name another in event_log"
-        )
+        told = f"no table {' or '.join(sorted(missing))}"
+        raise DataError(f"{shown(url)}: {told}; it is not an event log, name another in event_log")
     return known & set(TABLES.tables)
 
 

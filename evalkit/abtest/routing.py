@@ -91,13 +91,15 @@ class OutcomeRow:
             DesignError: The value is not finite.
         """
         if not isinstance(self.value, Real) or not math.isfinite(self.value):
-            raise DesignError(f"outcome {self.metric!r}: value is {self.value!r}; need a number")
+            raise DesignError(f"outcome {self.metric!r}: {self.value!r} is not a finite number")
         object.__setattr__(self, "value", float(self.value))
+        if self.outcome_id:
+            return
         of_user = [self.experiment, self.user_id, self.metric, self.value, self.at_s]
         of_request = [self.experiment, self.request_id, self.metric]
         named = json.dumps(of_request if self.request_id else of_user)
         made = hashlib.sha256(named.encode()).hexdigest()[:32]
-        object.__setattr__(self, "outcome_id", self.outcome_id or made)
+        object.__setattr__(self, "outcome_id", made)
 
 
 TOKENS = ("prompt_tokens", "completion_tokens")
@@ -107,11 +109,6 @@ TEXTS = {
     for one in fields(record)
     if str(one.type).partition(" | ")[0] in ("str", "Outcome")
 }
-
-
-def new_request_id() -> str:
-    """A fresh request id."""
-    return uuid.uuid4().hex
 
 
 class ExposureLog(Protocol):
@@ -140,7 +137,7 @@ class ABTestResult:
     latency_ms: float
     timestamp: float = field(default_factory=time.time)
     _: KW_ONLY
-    request_id: str = field(default_factory=new_request_id)
+    request_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     outcome: Outcome = "ok"
     error: str | None = None
     fallback: bool = False
@@ -279,7 +276,7 @@ class _Request:
         self._config, self._client, self._slice, self._clock = config, client, cut, clock
         variant, why = assigned
         self.models = [config.model(variant)]
-        who, named = (self.models[0], variant, str(user_id)), str(request_id or new_request_id())
+        who, named = (self.models[0], variant, str(user_id)), str(request_id or uuid.uuid4().hex)
         at_s = time.time() if at_s is None else at_s
         # what the caller gets, as far as it is known
         self.told = ABTestResult(*who, "", 0.0, at_s, request_id=named, outcome="error")

@@ -75,7 +75,6 @@ class Finding:
         n: How many: rows, pairs, values of a field, 8-word runs that stand in training; of an exact leak the line there.
         of: What `n` is a part of: rows, or all of a row's own 8-word runs.
         examples: Some values of a field with too many.
-        declared: Of duplicates that an answer is expected of them, of near-duplicates that each has a source.
         problem: Why a row is unusable.
     """
 
@@ -85,7 +84,6 @@ class Finding:
     n: int = 0
     of: int = 0
     examples: tuple[str, ...] = ()
-    declared: bool = True
     problem: Problem | None = None
 
 
@@ -185,7 +183,7 @@ def _repeated(rows: Iterable[Example]) -> Iterator[Finding]:
         if len({frozenset(map(_level, one.right)) for one in group}) > 1:
             yield Finding(kind="conflict", lines=lines)
         elif len(group) > 1:
-            yield Finding(kind="duplicate", lines=lines, declared=group[0].expects)
+            yield Finding(kind="duplicate", lines=lines)
 
 
 def _near(rows: Sequence[Example], memory: Path | None) -> Iterator[Finding]:
@@ -198,7 +196,7 @@ def _near(rows: Sequence[Example], memory: Path | None) -> Iterator[Finding]:
         if len(sources) == 1 and sources != {None}:  # counted as one source already
             continue
         lines = tuple(sorted(owners[place].line for place in group))
-        yield Finding(kind="near-duplicate", lines=lines, declared=None not in sources)
+        yield Finding(kind="near-duplicate", lines=lines)
     if found.n_left_out:
         yield Finding(kind="size", about="pairs", n=found.n_left_out)
 

@@ -39,6 +39,8 @@ from evalkit.study import (
     settled_parameters,
 )
 
+Say = Callable[[str], None]
+
 # The chapter that another waits for, by number; one not listed waits for all before it, and nothing waits for success.
 WAITS_FOR = {"02": "01", "03": "01", "04": "03", "05": "01", "06": "05"}
 _MADE_BY = {
@@ -69,11 +71,6 @@ class Run:
         """File stem to error of each chapter that failed."""
         return {name: chapter.error for name, chapter in self.chapters.items() if chapter.error}
 
-    @property
-    def skipped(self) -> tuple[str, ...]:
-        """File stems of chapters that were up to date and taken from the run before."""
-        return tuple(name for name, chapter in self.chapters.items() if chapter.skipped)
-
 
 def run_study(
     name: str,
@@ -85,7 +82,7 @@ def run_study(
     workers: int = 2,
     fresh: bool = False,
     cold: bool = False,
-    say: Callable[[str], None] = print,
+    say: Say = print,
 ) -> Run:
     """Runs a study's notebooks and writes one report, whatever fails on the way.
 
@@ -126,24 +123,23 @@ def run_study(
     for book in taken:
         say(f"  {book.stem}: up to date, taken from the run before")
     todo = [book for book in books if book not in taken]
-    with closing(kernels.Warm(cold=cold or len(todo) < 2)) as opened:
-        forked = opened.manager_class()
+    warm = kernels.Warm(cold=cold or len(todo) < 2)
+    forked = warm.manager_class()
+    with ThreadPoolExecutor(workers) as pool, closing(warm):  # which waits for no kernel then
 
         def run_one(book: Path) -> Executed:
-            say(f"  {book.stem}: started")
             # A setting that the notebook itself says holds against study.yaml, as by hand, but not against the command.
             own = settled_parameters(book) - said_now.keys()
-            left = {name: value for name, value in values.items() if name not in own}
             return execute(
                 book,
                 folder / book.name,
-                left,
+                {name: value for name, value in values.items() if name not in own},
                 folder=study.root,
                 kernels=forked,
                 say=lambda line: say(f"  {book.stem}: {line}"),
             )
 
-        ran = _run_all(todo, run_one, workers=workers, say=say, stop=opened.close)
+        ran = _run_all(todo, partial(pool.submit, run_one), workers, say)
     told = _on_record(partial(history.append_decision, study, folder), say)
     chapters = {book.stem: (taken | ran)[book] for book in books}
     made = manifest.write(
@@ -164,7 +160,7 @@ def run_study(
     return Run(folder=folder, chapters=chapters, report=report)
 
 
-def _on_record(append: Callable[..., object], say: Callable[[str], None]) -> str:
+def _on_record(append: Callable[..., object], say: Say) -> str:
     """Adds to the study's ledger; the report comes even where that cannot be written, and says so."""
     try:
         append(told=lambda what: say(f"  {what}"))
@@ -197,32 +193,23 @@ def _fits(book: Path, name: str) -> bool:
 
 
 def _run_all(
-    books: Sequence[Path],
-    run_one: Callable[[Path], Executed],
-    *,
-    workers: int,
-    say: Callable[[str], None],
-    stop: Callable[[], None],
+    books: Sequence[Path], start: Callable[[Path], Future[Executed]], most: int, say: Say
 ) -> dict[Path, Executed]:
-    done: dict[Path, Executed] = {}
-    running: dict[Future[Executed], Path] = {}
+    done, running, ready = dict[Path, Executed](), dict[Future[Executed], Path](), list[Path]()
     order = TopologicalSorter({book: _before(book, books) for book in books})
     order.prepare()
-    with ThreadPoolExecutor(workers) as pool:
-        try:
-            while order.is_active():
-                running |= {pool.submit(run_one, book): book for book in order.get_ready()}
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    book = running.pop(future)
-                    made = done[book] = future.result()
-                    order.done(book)
-                    state = f"FAILED, {made.error}" if made.error else "done"
-                    n = f"{len(done)} of {len(books)}"
-                    say(f"  {book.stem}: {state} ({made.seconds:.0f} s; {n})")
-        except BaseException:  # else the pool would wait for notebooks nobody wants any more
-            pool.shutdown(wait=False, cancel_futures=True)
-            stop()
-            raise
+    while order.is_active():
+        ready += order.get_ready()
+        while ready and len(running) < most:
+            book = ready.pop(0)
+            say(f"  {book.stem}: started")
+            running[start(book)] = book
+        for future in wait(running, return_when=FIRST_COMPLETED).done:
+            book = running.pop(future)
+            made = done[book] = future.result()
+            order.done(book)
+            state = f"FAILED, {made.error}" if made.error else "done"
+            say(f"  {book.stem}: {state} ({made.seconds:.0f} s; {len(done)} of {len(books)})")
     return done
 
 
@@ -239,23 +226,17 @@ def _number(book: Path) -> str:
 
 
 def _taken_over(
-    study: Study,
-    folder: Path,
-    books: Sequence[Path],
-    values: Mapping[str, Value],
-    say: Callable[[str], None],
+    study: Study, folder: Path, books: Sequence[Path], values: Mapping[str, Value], say: Say
 ) -> dict[Path, Executed]:
     """Copies what is up to date and as the run before left it; a chapter is only when all it waits for are too.
 
     The run before is the ledger's last without a failure whose folder is still there.
     """
-    for line in reversed([*ledger.read(study.folder / ledger.FILE).of("run")]):
-        last = study.reports / str(line.facts.get("run"))
-        if not line.facts.get("failed") and (last / manifest.FILE).is_file():
-            break
-    else:
-        return {}
-    if "made" not in line.facts:  # a run of an earlier version
+    ended = ledger.read(study.folder / ledger.FILE).of("run")
+    there = [(study.reports / str(line.facts.get("run")), line) for line in ended]
+    sound = [one for one in there if not one[1].facts.get("failed") and one[0].is_dir()]
+    last, line = sound[-1] if sound else (folder, None)
+    if line is None or "made" not in line.facts:  # none, or one of an earlier version
         return {}
     if told := [*changed_files(last, line)]:
         say(f"  nothing is taken over: {'; '.join(told)}")

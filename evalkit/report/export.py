@@ -59,23 +59,17 @@ def _answers(study: Study, folder: Path) -> list[Path]:
 def _log(study: Study, folder: Path) -> list[Path]:
     said, place = study.settings, place_of(study, study.settings.event_log)
     if isinstance(place, Path):
-        if place.is_dir() or is_user_table(place):
-            return _left(str(place), "its Parquet or CSV files can be read as they are")
-        if not place.is_file():
-            return []
-    elif "://" not in place and not os.environ.get(place):
-        return []
-    renamed = (
-        said.log_user or said.log_variant or said.log_time or said.log_exposures != "exposures"
-    )
-    if renamed or (isinstance(place, Path) and is_duckdb(place)):
-        return _left(said.event_log, "its tables are those of a warehouse and not the kit's own")
-    with closing(EventLog(place, only_read=True)) as log:
-        return list(log.export(folder))
-
-
-def _left(where: str, why: str) -> list[Path]:
-    print(f"evalkit: {visible(where)}: not exported, {why}", file=sys.stderr)  # noqa: T201
+        is_there = place.exists()
+        is_theirs = place.is_dir() or is_user_table(place) or (is_there and is_duckdb(place))
+    else:
+        is_there, is_theirs = "://" in place or bool(os.environ.get(place)), False
+    named = (said.log_user, said.log_variant, said.log_time)
+    if is_there and (is_theirs or any(named) or said.log_exposures != "exposures"):
+        told = "not exported, its tables are not the kit's own and can be read as they are"
+        print(f"evalkit: {visible(said.event_log)}: {told}", file=sys.stderr)  # noqa: T201
+    elif is_there:
+        with closing(EventLog(place, only_read=True)) as log:
+            return list(log.export(folder))
     return []
 
 

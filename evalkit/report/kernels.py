@@ -33,7 +33,6 @@ PRELOADED = (
     "evalkit.abtest.experiment",
     "evalkit.abtest.log",
     "evalkit.benchmark.doctor",
-    "evalkit.benchmark.benchmark",
     "evalkit.benchmark.noise",
     "evalkit.human.preference",
 )

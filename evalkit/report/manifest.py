@@ -18,7 +18,7 @@ from evalkit.abtest.lock import PLAN_FILE
 from evalkit.answers.journal import read_header
 from evalkit.decision.rules import CONFIRMED
 from evalkit.errors import DataError, EvalkitError
-from evalkit.files import read_record, to_json, utc, write_whole
+from evalkit.files import JsonObject, read_record, to_json, utc, write_whole
 from evalkit.report.notebook import Executed
 from evalkit.study import Study, Value, is_elsewhere
 from evalkit.wording import without_secrets_in
@@ -36,6 +36,7 @@ _PACKAGES = (
     "duckdb",
     "papermill",
 )
+_OF_JOURNAL = ("problem", "model", "endpoint", "parameters", "versions", "created_at", "about")
 _BEFORE_USERS = {"01", "02", "03", "04"}  # numbers of chapters that read nothing of an A/B test
 # What runs themselves add to a study never makes a chapter out of date.
 _RECORDS = ("ledger.jsonl", "ledger.head", "history.jsonl", "looks.jsonl")
@@ -65,7 +66,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     left_out: list[str] = []
     versions: dict[str, str] = {}
     platform: str = ""
-    journals: dict[str, dict[str, object]] = {}
+    journals: dict[str, JsonObject] = {}
     files: dict[str, str] = {}
     ledger: str = ""
     fingerprint: dict[str, str] = {}
@@ -94,10 +95,7 @@ def write(
         headline=headline,
         deck=deck,
         parameters=dict(parameters),
-        chapters={
-            name: msgspec.structs.replace(one, seconds=round(one.seconds, 1))
-            for name, one in chapters.items()
-        },
+        chapters=dict(chapters),
         failed={name: one.error for name, one in chapters.items() if one.error},
         left_out=list(left_out),
         versions=versions | {name: version(name) for name in _PACKAGES},
@@ -143,10 +141,7 @@ def _below(folder: Path) -> list[Path]:
 
 def _hashes(paths: Iterable[Path], root: Path) -> dict[str, str]:
     """sha256 of each file, by its path relative to `root`."""
-    return {
-        str(path.relative_to(root) if path.is_relative_to(root) else path): ledger.sha256_of(path)
-        for path in paths
-    }
+    return {str(path.relative_to(root)): ledger.sha256_of(path) for path in paths}
 
 
 def fingerprint(
@@ -180,25 +175,21 @@ def fingerprint(
     return made
 
 
-def _journals(study: Study, parameters: Mapping[str, Value]) -> dict[str, dict[str, object]]:
+def _journals(study: Study, parameters: Mapping[str, Value]) -> dict[str, JsonObject]:
     """What the answers' journals say of themselves: model, server, settings."""
     made = {}
     for name in ("base_journal", "fine_tuned_journal"):
         named = parameters.get(name) or f"journals/{name.removesuffix('_journal')}.jsonl"
+        header: JsonObject = {}
         try:
-            path = study.path(str(named))
-            if path.is_file():
-                made[name] = _header(path)
+            if (path := study.path(str(named))).is_file():
+                header = read_header(path)
         except DataError as why:  # its chapter says so too; the report must still come
-            made[name] = {"problem": str(why)}
+            header = {"problem": str(why)}
+        about = header.get("about", {})
+        if about.get("system_prompt_use") == "none":
+            # Written before the rows' own were told apart: what it says is that the study gave none.
+            about["system_prompt_use"] = "none beside the rows' own"
+        if header:
+            made[name] = {one: header[one] for one in _OF_JOURNAL if one in header}
     return made
-
-
-def _header(path: Path) -> dict[str, object]:
-    header = read_header(path)
-    about = header.get("about")
-    if isinstance(about, dict) and about.get("system_prompt_use") == "none":
-        # Written before the rows' own were told apart: what it says is that the study gave none.
-        header["about"] = about | {"system_prompt_use": "none beside the rows' own"}
-    names = ("model", "endpoint", "parameters", "versions", "created_at", "about")
-    return {name: header.get(name) for name in names}

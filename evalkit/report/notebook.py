@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from evalkit.study import Value, declared_parameters
+from evalkit.study import Value, declared_parameters, read_notebook
 from evalkit.wording import redacted, visible, without_secrets, without_secrets_in
 
 _START_TIMEOUT_S = 300  # a busy machine takes its time
@@ -83,35 +84,28 @@ def execute(
         _write_failed(notebook, partial, error)
     _without_keys(partial)
     os.replace(partial, output)
-    return Executed(title=title_of(output), error=error, seconds=time.monotonic() - began)
+    seconds = round(time.monotonic() - began, 1)
+    return Executed(title=title_of(output), error=error, seconds=seconds)
 
 
-class _Printed:
+class _Printed(io.TextIOBase):
     """A file as papermill writes what a notebook prints to; each line is passed on once it is whole."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say, self._rest = say, ""
 
-    def write(self, text: str) -> None:
+    def write(self, text: str) -> int:
         *lines, self._rest = (self._rest + text).split("\n")
         for line in filter(str.strip, lines):
             self._say(one_line(without_secrets(line)))
-
-    def flush(self) -> None:
-        """Lines go on as they come."""
+        return len(text)
 
 
 def title_of(notebook: Path) -> str:
     """The notebook's metadata title, else its first heading, else its file name."""
-    import nbformat
-
-    book = nbformat.read(str(notebook), as_version=4)
-    headings = (
-        line[2:].strip()
-        for cell in book.cells
-        for line in cell.source.split("\n")
-        if line.startswith("# ")
-    )
+    book = read_notebook(notebook)
+    lines = "\n".join("".join(cell.source) for cell in book.cells).split("\n")
+    headings = (line[2:].strip() for line in lines if line.startswith("# "))
     return visible(str(book.metadata.get("title") or next(headings, notebook.stem)))
 
 

@@ -132,30 +132,59 @@ def write_page(folder: Path) -> Path:
     Raises:
         DataError: The run has no manifest, or its decision is damaged.
     """
+    from jinja2 import Environment, FileSystemLoader
+
+    from evalkit.show import style
+
     made = manifest.read(folder)
     decision = verdict.read(folder) if (folder / "decision.json").is_file() else None
-    lacking, chapters = _lacking(decision), list[Chapter]()
-    for stem, one in made.chapters.items():
-        found = chapter(
-            folder / f"{stem}.ipynb", one, lift=not any(before.first for before in chapters)
-        )
-        chapters.append(replace(found, lacking=lacking.get(stem, {})))
+    chapters = _chapters(folder, made, decision)
+    if made.failed:
+        decision = None
     try:
         evidence, lost = read_evidence(folder), ""
     except DataError as why:  # the page must still come
         evidence, lost = {}, f"hashes are missing here: {why}"
-    text = _page(made, chapters, None if made.failed else decision, evidence, lost)
-    page = visible(without_secrets(_with_letters(clean.with_unique_names(text))))
-    return write_whole(folder / FILE, page.encode())
-
-
-def _with_letters(text: str) -> str:
-    """The page with a font of the letters it uses, in both weights."""
-    from evalkit.show import style
-
-    letters = html.unescape(_DATA.sub("", text))
+    day = datetime.fromisoformat(made.made_at).date()
+    retires = retirement(settings_of(made.parameters), day)
+    notices = [*_changes(decision, CONFIRMED), *([f"{retires}."] if retires else [])]
+    environment = Environment(loader=FileSystemLoader(_TEMPLATE), autoescape=True)
+    page = environment.get_template("page.html.j2").render(
+        css=Markup((_TEMPLATE / "page.css").read_text(encoding="utf-8") + conversation_css()),  # noqa: S704 - our own
+        title=str(made.parameters.get("title") or made.study),
+        about=_about(made, decision, evidence.get("benchmark")),
+        made=made,
+        sound=[one.short for one in chapters if not one.error],
+        first=Markup("".join(one.first for one in chapters) if decision else ""),  # noqa: S704 - cleaned
+        chapters=chapters,
+        rows=_rows(decision, chapters),
+        facts=_facts(made, decision, evidence, lost),
+        tables=_tables(made),
+        notes=[visible(one) for one in (*made.notes, *_changes(decision, UNCONFIRMED))],
+        notices=[visible(one) for one in notices],
+        **_verdict(made, decision),
+    )
+    page = clean.with_unique_names(page)
+    letters = html.unescape(_DATA.sub("", page))
     fonts = style.font_css({400: letters, 700: letters}, reading=True)
-    return text.replace("<style>", f"<style>{fonts}", 1)
+    page = page.replace("<style>", f"<style>{fonts}", 1)
+    return write_whole(folder / FILE, visible(without_secrets(page)).encode())
+
+
+def _chapters(folder: Path, made: Manifest, decision: Decision | None) -> list[Chapter]:
+    """A run's chapters; where a layer has no evidence yet, its own say what is missing and its price."""
+    lacking, chapters = dict[str, dict[str, str]](), list[Chapter]()
+    for layer in decision.layers if decision else ():
+        if layer.verdict == MISSING or not layer.n:
+            told = {"reason": verdict.reason(layer)}
+            for one in layer.missing[:1]:
+                told |= in_words(one, layer)._asdict()
+            lacking |= dict.fromkeys(_LAYERS[layer.layer], told)
+    for stem, one in made.chapters.items():
+        lift = not any(before.first for before in chapters)
+        found = chapter(folder / f"{stem}.ipynb", one, lift=lift)
+        chapters.append(replace(found, lacking=lacking.get(stem, {})))
+    return chapters
 
 
 def chapter(notebook: Path, made: Executed, *, lift: bool = True) -> Chapter:
@@ -216,36 +245,6 @@ def _exporter() -> HTMLExporter:
     return made
 
 
-def _page(
-    made: Manifest,
-    chapters: list[Chapter],
-    decision: Decision | None,
-    evidence: Mapping[Layer, Evidence],
-    lost: str,
-) -> str:
-    from jinja2 import Environment, FileSystemLoader
-
-    page = Environment(loader=FileSystemLoader(_TEMPLATE), autoescape=True)
-    day = datetime.fromisoformat(made.made_at).date()
-    retires = retirement(settings_of(made.parameters), day)
-    notices = [*_changes(decision, CONFIRMED), *([f"{retires}."] if retires else [])]
-    return page.get_template("page.html.j2").render(
-        css=Markup((_TEMPLATE / "page.css").read_text(encoding="utf-8") + conversation_css()),  # noqa: S704 - our own
-        title=str(made.parameters.get("title") or made.study),
-        about=_about(made, decision, evidence.get("benchmark")),
-        made=made,
-        sound=[one.short for one in chapters if not one.error],
-        first=Markup("".join(one.first for one in chapters) if decision else ""),  # noqa: S704 - cleaned
-        chapters=chapters,
-        rows=_rows(decision, chapters),
-        facts=_facts(made, decision, evidence, lost),
-        tables=_tables(made),
-        notes=[visible(one) for one in (*made.notes, *_changes(decision, UNCONFIRMED))],
-        notices=[visible(one) for one in notices],
-        **_verdict(made, decision),
-    )
-
-
 def _changes(decision: Decision | None, rule: str) -> list[str]:
     """What was changed after a result, with a reason or without one: the first screen says it."""
     return [
@@ -271,18 +270,6 @@ def _rows(decision: Decision | None, chapters: list[Chapter]) -> list[dict[str, 
             rows.append({"name": row.name, "at": at, "word": word, "kind": row.kind})
     together = [one.numbers for one in chapters if one.first and one.numbers]
     return rows + [{"name": "All in numbers", "at": at, "word": ""} for at in together]
-
-
-def _lacking(decision: Decision | None) -> dict[str, dict[str, str]]:
-    """Chapters whose layer has no evidence yet, with what is missing and its price."""
-    lacking = {}
-    for layer in decision.layers if decision else ():
-        if layer.verdict == MISSING or not layer.n:
-            told = {"reason": verdict.reason(layer)}
-            for one in layer.missing[:1]:
-                told |= in_words(one, layer)._asdict()
-            lacking |= dict.fromkeys(_LAYERS[layer.layer], told)
-    return lacking
 
 
 def _verdict(made: Manifest, decision: Decision | None) -> Mapping[str, object]:

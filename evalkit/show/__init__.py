@@ -17,13 +17,12 @@ _ROOMS = {
     "effect": "by_hand by_request cuped days effect_slices effect_title later looks over_time z_test",
     "human": "agreement disagreements length metric_agreement population preference_slices progress prospects raters "
     "rating_round reasons seal sides titled votes win_rate",
-    "comparison": "asked caveats cells checkpoints costs detectable differences metrics rates scatter similarity spread",
-    "regressions": "coefficients elsewhere examples flips forest handed_on regression segments slices",
+    "comparison": "asked caveats cells checkpoints costs detectable differences metrics rates similarity spread",
+    "regressions": "coefficients elsewhere examples flips forest handed_on regression scatter segments slices",
     "doctor": "checkup",
     "explorer": "Explorer",
 }
 _HOMES = {name: f"{__name__}.{room}" for room, names in _ROOMS.items() for name in names.split()}
-_MODULES = {"style", "figure", "tables", "tracks", "explorer"}
 RECORDS = {  # where each stands: what shows it as a cell's last value, and what gives it to a function here
     "benchmark.comparison.Comparison": ("", "here.compare()"),
     "benchmark.slices.SliceTable": ("slices", "comparison.slices()"),
@@ -48,7 +47,7 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         found = getattr(import_module(_HOMES[name]), name)
         return _asking(found) if isfunction(found) else found
-    if name in _MODULES:
+    if name in {*_ROOMS, "style", "tracks"}:
         return import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

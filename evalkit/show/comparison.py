@@ -22,14 +22,20 @@ from evalkit.show.tracks import Mark, Track, mark_of
 from evalkit.wording import NOTHING, SHOWN, capital, count, label, listed, p_text, percent, plural
 
 MARKS = "Filled: shown. Hollow: not shown. Diamond: worse. Bar: interval."
-_CELLS = {"fixed": "good", "regressed": "bad", "both_right": "ink", "both_wrong": "base"}
-_LOOKS = {  # marker, role and size of an example in a scatter
-    "both wrong": ("o", "base", 12),
-    "both right": ("o", "ink", 12),
-    "fixed": ("o", "good", 18),
-    "regressed": ("D", "bad", 22),
+CELLS = {"fixed": "good", "regressed": "bad", "both right": "ink", "both wrong": "base"}
+_COSTS = {  # of a table's columns
+    "model": "model",
+    "answers": "answers",
+    "prompt_tokens": "tokens in",
+    "completion_tokens": "tokens out",
+    "with_thoughts": "after thoughts",
+    "thinking_tokens": "tokens of thoughts",
+    "latency_median_ms": "median ms",
+    "latency_p95_ms": "95% within ms",
+    "money": "money",
+    "currency": "currency",
 }
-_ROLES = ("base", "fine_tuned")
+ROLES = ("base", "fine_tuned")
 _examples = partial(plural, noun="example")
 
 
@@ -279,13 +285,12 @@ def cells(comparison: Comparison) -> Html:
 def draw_cells(comparison: Comparison, *, narrow: bool = False) -> Axes:
     """A bar a cell, with its number."""
     _, ax = style.canvas(2.4, narrow=narrow)
-    most = max([*comparison.cells.values(), 1])
-    for place, (name, role) in enumerate(_CELLS.items()):
-        n, face = comparison.cells[name], COLOURS["base_soft" if name == "both_wrong" else role]
-        ax.barh(place, n, height=0.6, color=face, edgecolor=COLOURS[role], lw=1)
-        ax.text(n + most * 0.015, place, count(n), va="center", fontsize=9.4)
-    ax.set_yticks(range(len(_CELLS)), [capital(label(name)) for name in _CELLS])
-    ax.set(xlim=(0, most * 1.15), ylim=(len(_CELLS) - 0.5, -0.5))
+    counts = [comparison.cells[name.replace(" ", "_")] for name in CELLS]
+    colours = [COLOURS[role] for role in CELLS.values()]
+    bars = ax.barh([capital(name) for name in CELLS], counts, height=0.6, color=colours)
+    ax.bar_label(bars, [count(n) for n in counts], padding=4, fontsize=9.4)
+    ax.set(xlim=(0, max([*counts, 1]) * 1.15))
+    ax.invert_yaxis()
     ax.xaxis.set_visible(False)
     ax.spines["bottom"].set_visible(False)
     return ax
@@ -307,34 +312,28 @@ def similarity(comparison: Comparison) -> Html:
         comparison,
         title=similarity_title(comparison),
         alt=str(comparison.fine_tuned),
-        subline="Number of examples by similarity to the expected text. Above: fine-tuned. Below: base.",
+        subline="Number of examples by similarity to the expected text.",
         caption="Characters in common in the same order, 0 to 1. It measures text, not meaning.",
     )
 
 
 def draw_similarity(comparison: Comparison, *, narrow: bool = False) -> Axes:
-    """How close the answers are: fine-tuned above the line, base below it, their means marked."""
+    """How close the answers of both models are."""
     _, ax = style.canvas(2.7 if narrow else 3.0, narrow=narrow)
-    edges, ends = np.linspace(0, 1, 21), []
-    for (role, side), sign in zip(_sides(comparison).items(), (-1, 1), strict=True):
-        name = role.replace("-", "_")
-        found = (getattr(one, f"{name}_values").get("similarity") for one in comparison.pairs)
-        values = np.clip([value for value in found if value is not None], 0, 1)
-        heights, weights = np.histogram(values, edges)[0], np.full(len(values), sign)
-        look = {"bins": list(edges), "shrink": 0.96, "color": COLOURS[name], "alpha": 1}
-        sns.histplot(x=values, weights=weights, ax=ax, **look)
-        most, mean = heights.max(), side.avg_similarity
-        ends.append(max(1.0, float(most)))
-        if mean is not None:
-            ax.plot([mean] * 2, [0, sign * most * 1.08], color=COLOURS["ink"], lw=1.2)
-            ha, va = "right" if mean > 0.5 else "left", "bottom" if sign > 0 else "top"
-            text = f"{role}, mean {wording.number(mean)}"
-            tracks.small(ax, mean, sign * most * 1.1, text, ha=ha, va=va)
-    ax.axhline(0, color=COLOURS["ink"], lw=0.9)
-    ax.set(xlim=(0, 1), ylim=(-ends[0] - 0.25 * max(ends), 1.25 * ends[1]), yticks=[])
-    ax.set_xticks([0, 0.25, 0.5, 0.75, 1])
-    ax.set(xlabel="similarity to the expected text", ylabel="")
-    return ax
+    found = (
+        [getattr(one, f"{role}_values").get("similarity") for one in comparison.pairs]
+        for role in ROLES
+    )
+    sides = {
+        role: np.array(values, float)
+        for role, values in zip(_sides(comparison), found, strict=True)
+    }
+    palette = {role: COLOURS[role.replace("-", "_")] for role in sides}
+    look = {"multiple": "dodge", "shrink": 0.9, "alpha": 1, "palette": palette}
+    if comparison.fine_tuned.avg_similarity is not None:
+        sns.histplot(sides, bins=20, binrange=(0, 1), ax=ax, **look)
+    ax.set(xlim=(0, 1), xlabel="similarity to the expected text", ylabel="")
+    return style.name_above(ax, "examples")
 
 
 def similarity_title(comparison: Comparison) -> str:
@@ -349,49 +348,6 @@ def _moved(what: str, estimate: float, verdict: str, change: str) -> str:
     if verdict not in SHOWN:
         return f"No difference in {what} shown: {change}"
     return f"{capital(what)} {wording.moves(estimate)}: {change}"
-
-
-def scatter(comparison: Comparison, metric: str = "similarity") -> Html:
-    """One mark an example, base against fine-tuned."""
-    return picture(
-        draw_scatter,
-        comparison,
-        metric,
-        title=scatter_title(comparison, metric),
-        alt=f"{cells_title(comparison)}.",
-        subline=f"One mark is one example: {label(metric)} of both answers. Above the line: more than before.",
-        caption="Diamond: regressed. Filled circle: fixed or both right. Hollow: both wrong.",
-    )
-
-
-def draw_scatter(
-    comparison: Comparison, metric: str = "similarity", *, narrow: bool = False
-) -> Axes:
-    """One mark an example, base against fine-tuned: above the line the new answer has more; regressed ones are diamonds."""
-    _, ax = style.canvas(3.5 if narrow else 4.4, narrow=narrow, width=style.HALF)
-    for status, (marker, role, size) in _LOOKS.items():
-        pairs = (one for one in comparison.pairs if one.status == status)
-        mine = [one for one in pairs if one.diff(metric) is not None]
-        x, y = ([getattr(one, f"{side}_values")[metric] for one in mine] for side in _ROLES)
-        face = COLOURS["paper" if role == "base" else role]
-        look = {"s": size, "marker": marker, "color": face, "edgecolor": COLOURS[role]}
-        sns.scatterplot(x=x, y=y, linewidth=0.8, ax=ax, **look)
-    ax.plot([0, 1], [0, 1], color=COLOURS["axis"], lw=0.9, zorder=0)
-    ax.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal")
-    ax.set_xlabel(f"base, {label(metric)}")
-    return style.name_above(ax, f"fine-tuned, {label(metric)}")
-
-
-def scatter_title(comparison: Comparison, metric: str) -> str:
-    """How many answers scored higher, how many did not, and whether that is more than chance."""
-    diffs = [diff for one in comparison.pairs if (diff := one.diff(metric)) is not None]
-    if not diffs:
-        return "No answers to compare"
-    more, less = (sum(diff * sign > 1e-9 for diff in diffs) for sign in (1, -1))
-    moved = f"{plural(more, 'answer')} scored higher on {label(metric)}, {count(less)} lower"
-    told = f"{moved}, {count(len(diffs) - more - less)} stayed"
-    change = comparison.changes.get(metric)
-    return told if change and change.verdict in SHOWN else f"{told}: no difference shown"
 
 
 # ---- what the answers took
@@ -425,7 +381,7 @@ def spread(comparison: Comparison, field: str = "latency_ms") -> Html:
 def _taken(comparison: Comparison, field: str) -> list[Track]:
     """Latency or tokens of each model's answers: bar from 5% to 95%, the mark is the median."""
     rows = []
-    for role in _ROLES:
+    for role in ROLES:
         found = [getattr(getattr(one, role), field) for one in comparison.pairs]
         known = [value for value in found if value is not None]
         low, middle, high = (quantile(known, share) for share in (0.05, 0.5, 0.95))
@@ -462,33 +418,18 @@ def spread_title(comparison: Comparison, field: str) -> str:
 
 def costs(found: Costs) -> Html:
     """What the answers took: tokens, time, money; and the thoughts before them, where there were any."""
-    rows, lines = [], []
-    thought = any(one.get("with_thoughts") for one in found.by_model.values())
-    for role, one in found.by_model.items():
-        middle, most = one["latency_median_ms"], one["latency_p95_ms"]
-        thoughts = {
-            "after thoughts": one.get("with_thoughts"),
-            "tokens of thoughts": one.get("thinking_tokens"),
-        }
-        rows.append(
-            {
-                "model": role.replace("_", "-"),
-                "answers": one["answers"],
-                "tokens in": one["prompt_tokens"],
-                "tokens out": one["completion_tokens"],
-                **(thoughts if thought else {}),
-                "median ms": NOTHING if middle is None else count(middle),
-                "95% within ms": NOTHING if most is None else count(most),
-                "money": NOTHING
-                if one["money"] is None
-                else f"{one['money']:.2f} {one['currency']}",
-            }
-        )
-        if n := one.get("thoughts_scored"):
-            told = f"{role.replace('_', '-')}: thoughts still stand in {plural(n, 'answer')} and were scored with them"
-            lines.append(f"{told}; leave strip_think true and ask these afresh.")
-    numbers = ("median ms", "95% within ms", "money")
-    made = table(rows, caption="What the answers took", numeric=numbers)
+    rows = [{"model": role.replace("_", "-"), **one} for role, one in found.by_model.items()]
+    thought = any(row.get("with_thoughts") for row in rows)
+    columns = {
+        k: v for k, v in _COSTS.items() if thought or ("though" not in k and "think" not in k)
+    }
+    made = table(rows, caption="What the answers took", columns=columns)
+    scored = {row["model"]: row["thoughts_scored"] for row in rows if row.get("thoughts_scored")}
+    lines = [
+        f"{role}: thoughts still stand in {plural(n, 'answer')} and were scored with them; leave strip_think true and ask "
+        "these afresh."
+        for role, n in scored.items()
+    ]
     return joined(made, *map(note, lines))
 
 

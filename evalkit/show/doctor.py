@@ -20,7 +20,6 @@ _EXPECTED = {  # what follows where answers are not compared as texts
     "primary_metric: format with a checker, or a scorer of your own",
     "calls": "Expected answers are calls of tools; by name and arguments: scorers: tool_call, primary_metric: tool_call",
 }
-_ALIKE = f"{{inputs}} inputs, each at least {doctor.NEAR:.0%} alike to another"
 _LEAKED = "take it out of the test set or of the training"
 _SAID = {  # what was found, and what to do about it
     "nothing expected": (
@@ -28,11 +27,9 @@ _SAID = {  # what was found, and what to do about it
         "nothing, where people or the form decide; else end the row with the expected answer",
     ),
     "conflict": ("same prompt, different expected answers", "keep the right one"),
-    "duplicate": ("same prompt, same expected answer", "keep one of them"),
-    "duplicate, undeclared": ("same prompt, nothing expected", "keep one of them"),
-    "near-duplicate": (_ALIKE, "keep one; their sources differ, so they count apart"),
-    "near-duplicate, undeclared": (
-        _ALIKE,
+    "duplicate": ("same prompt, and the same or nothing expected", "keep one of them"),
+    "near-duplicate": (
+        f"{{inputs}} inputs, each at least {doctor.NEAR:.0%} alike to another",
         "keep one, or declare a cluster_field (doctor: --cluster) that they share",
     ),
     "leak (exact)": ("its prompt is line {line} of the training file", _LEAKED),
@@ -114,7 +111,7 @@ def said(one: Finding) -> tuple[str, str]:
     """What was found, and what to do about it."""
     if one.problem:
         return one.problem.problem, one.problem.remedy
-    case = one.kind if one.declared else f"{one.kind}, undeclared"
+    case = one.kind
     if one.kind == "size":
         case = one.about if one.about == "pairs" else "few" if one.n < doctor.FEW else "many"
     numbers = {

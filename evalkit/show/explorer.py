@@ -32,7 +32,6 @@ from evalkit.show.tables import note
 ALL, CHANGE = "all", "change"
 MARKED, NOTED, TAG = "marked", "with a note", "tag: "
 STATUSES = ("regressed", "fixed", "both wrong", "both right", "undefined")
-TAKEN = ("latency_ms", "completion_tokens")  # sorted by like metrics, the largest as the worst
 LONG, LONG_LINES = 800, 10  # characters and lines from which a text scrolls in its own box
 EXPORT = "selection.jsonl"
 _OTHER, _EXPECTED = "the other answer", "the expected answer"
@@ -161,24 +160,18 @@ class Selection(Brief):
         return texts
 
     def values(self) -> pd.DataFrame:
-        """Metrics, and what answers took, a row an example, by place: columns (metric, model), (metric, "change")."""
+        """Metrics, a row an example, by place: columns (metric, model) and (metric, "change")."""
         sides: dict[str, tuple[Sequence[Pair | None], str]]
         sides = {"base": (self.pairs, "base"), "fine-tuned": (self.pairs, "fine_tuned")}
         for name, pairs in self.others.items():
             sides[name] = [pairs.get(one.example_id) for one in self.pairs], "fine_tuned"
         made = {}
-        for metric in (*self.metrics, *TAKEN):
+        for metric in self.metrics:
             for name, (theirs, role) in sides.items():
-                found = [one and _value(one, metric, role) for one in theirs]
+                found = [one and getattr(one, f"{role}_values").get(metric) for one in theirs]
                 made[metric, name] = pd.Series(found, dtype=float)
             made[metric, CHANGE] = made[metric, "fine-tuned"] - made[metric, "base"]
         return pd.DataFrame(made)
-
-
-def _value(pair: Pair, metric: str, role: str) -> float | None:
-    if metric in TAKEN:
-        return getattr(getattr(pair, role), metric)
-    return getattr(pair, f"{role}_values").get(metric)
 
 
 def slice_values(pair: Pair) -> set[str]:
@@ -235,7 +228,7 @@ class Explorer:
         others: Mapping[str, Sequence[Pair]] | None = None,
         lower_is_better: Sequence[str] = (),
     ) -> None:
-        self._notes_file, self._lower = notes_file, (*TAKEN, *lower_is_better)
+        self._notes_file, self._lower = notes_file, lower_is_better
         self._on_file = read_kept(notes_file)
         self._kept = dict(self._on_file)
         further = {
@@ -285,8 +278,7 @@ class Explorer:
     def _build(self) -> None:
         pairs = self._all.pairs
         every = sorted({value for pair in pairs for value in slice_values(pair)})
-        known = dict.fromkeys(metric for metric, _ in self._values.dropna(axis=1, how="all"))
-        orders = [("file order", ""), *((_metric_name(name), name) for name in known)]
+        orders = [("file order", ""), *((wording.label(one), one) for one in self._all.metrics)]
         sides = [CHANGE, "base", "fine-tuned", *self._all.others]
         self._status = _dropdown("Status", [ALL, *STATUSES], self._search)
         self._slice = _dropdown("Slice", [ALL, *every], self._search)
@@ -399,7 +391,7 @@ class Explorer:
         kinds = [STATUSES.index(self._all.pairs[index].status) for index in self._found]
         both = self._values.loc[self._found, [(metric, "base"), (metric, "fine-tuned")]]
         known = both.reset_index(drop=True).dropna().itertuples(name=None)
-        self._points.axes = [f"{side}, {_metric_name(metric)}" for side in ("base", "fine-tuned")]
+        self._points.axes = [f"{side}, {wording.label(metric)}" for side in ("base", "fine-tuned")]
         self._points.points = [[x, y, kinds[place], place] for place, x, y in known]
 
     def _leave(self) -> None:
@@ -510,10 +502,6 @@ def _block(name: str, text: str, safe: str) -> str:
             f'class="ek-block ek-long" tabindex="0" role="group" aria-label="{html.escape(name)}"'
         )
     return f"<div {look}>{safe}</div>"
-
-
-def _metric_name(metric: str) -> str:
-    return wording.measured(metric)[0] if metric in TAKEN else wording.label(metric)
 
 
 def _dropdown(

@@ -176,7 +176,6 @@ def _tidied(tag: str) -> str:
 
     tag = _HEX.sub(variable, tag)
     tag = re.sub(r"font-family: [^;\"]*;? ?", "", tag)
-    tag = re.sub(r' transform="rotate\(-0 [^"]*"', "", tag)
     tag = _GEOMETRY.sub(lambda part: re.sub(r"(\.\d\d)\d+", r"\1", part[0]), tag)
     return re.sub(r"\s*\n\s*", " ", tag)
 

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from rapidfuzz.distance import Indel
 
@@ -19,14 +20,27 @@ from evalkit.benchmark.slices import MIN_N, Found, SliceRow, SliceTable, regress
 from evalkit.conversation import Conversation
 from evalkit.errors import DesignError
 from evalkit.evidence import Evidence
-from evalkit.show import tracks
+from evalkit.show import style, tracks
+from evalkit.show.comparison import CELLS, ROLES, cells_title
 from evalkit.show.comparison import MARKS as LEGEND
 from evalkit.show.figure import picture
 from evalkit.show.lacking import in_words
+from evalkit.show.style import COLOURS
 from evalkit.show.tables import Html, Row, answer, joined, note, table
 from evalkit.show.tracks import Track, mark_of
 from evalkit.stats import RegressionRow, RegressionTable, gee_odds_table, linear_probability_table
-from evalkit.wording import NOTHING, capital, count, label, listed, number, p_text, percent, plural
+from evalkit.wording import (
+    NOTHING,
+    SHOWN,
+    capital,
+    count,
+    label,
+    listed,
+    number,
+    p_text,
+    percent,
+    plural,
+)
 
 MOST_ROWS = 40
 LONGEST = 800  # characters of an answer in a table
@@ -53,7 +67,7 @@ def forest(slices: SliceTable) -> Html:
         draw_forest,
         slices,
         title=slices_title(slices),
-        alt=" ".join(slice_sentence(row, slices.metric) for row in slices),
+        alt=" ".join(slice_sentence(row) for row in slices),
         subline=f"{capital(metric)}, fine-tuned minus base in each slice (rates in points). {LEGEND}",
         caption=f"{methods}, Holm over the slices.{margin}{first} {accident}".rstrip(),
     )
@@ -139,17 +153,12 @@ def slice_rows(table: SliceTable) -> list[Row]:
     return rows
 
 
-def slice_sentence(row: SliceRow, metric: str) -> str:
-    """One slice in full: level, difference, interval, adjusted p, and what would settle it."""
+def slice_sentence(row: SliceRow) -> str:
+    """One slice in full: verdict, difference, interval, adjusted p."""
+    where = f"{row.slice}, {_examples(row.n)}"
     if row.estimate is None:
-        return f"{row.slice}: nothing known."
-    change = f"{wording.effect(row.test).removesuffix(')')}; {adjusted_p(row)})"
-    where = f"{row.slice}, {_examples(row.n)}{', few' if row.few else ''}"
-    told = f"{where}: {label(metric)} {_levels(row)}, {slice_verdict(row)}, {change}."
-    if not row.n_to_settle:
-        return told
-    more = f"about {count(row.n_to_settle - row.n)} more such examples"
-    return f"{told} To settle this: {more}, enough {wording.times(row.wanted_chance)}."
+        return f"{where}: nothing known."
+    return f"{where}: {slice_verdict(row)}, {wording.effect(row.test)}; {adjusted_p(row)}."
 
 
 def _levels(row: SliceRow) -> str:
@@ -368,6 +377,51 @@ def _cut(text: str) -> str:
     if len(text) <= LONGEST:
         return text
     return f"{text[:LONGEST]} … ({count(len(text))} characters)"
+
+
+def scatter(comparison: Comparison, metric: str = "similarity") -> Html:
+    """One mark an example, base against fine-tuned."""
+    return picture(
+        draw_scatter,
+        comparison,
+        metric,
+        title=scatter_title(comparison, metric),
+        alt=f"{cells_title(comparison)}.",
+        subline=f"One mark is one example: {label(metric)} of both answers. Above the line: more than before.",
+        caption="Orange diamond: regressed. Green: fixed. Black: both right. Grey: both wrong.",
+    )
+
+
+def draw_scatter(
+    comparison: Comparison, metric: str = "similarity", *, narrow: bool = False
+) -> Axes:
+    """One mark an example, base against fine-tuned: above the line the new answer has more; regressed ones are diamonds."""
+    _, ax = style.canvas(3.5 if narrow else 4.4, narrow=narrow, width=style.HALF)
+    pairs = (one for one in comparison.pairs if one.status in CELLS)
+    known = [one for one in pairs if one.diff(metric) is not None]
+    x, y = ([getattr(one, f"{role}_values")[metric] for one in known] for role in ROLES)
+    kinds = [one.status for one in known]
+    palette = {kind: COLOURS[role] for kind, role in CELLS.items()}
+    markers = {kind: "D" if kind == "regressed" else "o" for kind in palette}
+    look = {"hue": kinds, "style": kinds, "palette": palette, "markers": markers, "s": 20}
+    if known:
+        sns.scatterplot(x=x, y=y, hue_order=CELLS, alpha=0.8, legend=False, ax=ax, **look)
+    ax.plot([0, 1], [0, 1], color=COLOURS["axis"], lw=0.9, zorder=0)
+    ax.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal")
+    ax.set_xlabel(f"base, {label(metric)}")
+    return style.name_above(ax, f"fine-tuned, {label(metric)}")
+
+
+def scatter_title(comparison: Comparison, metric: str) -> str:
+    """How many answers scored higher, how many did not, and whether that is more than chance."""
+    diffs = [diff for one in comparison.pairs if (diff := one.diff(metric)) is not None]
+    if not diffs:
+        return "No answers to compare"
+    more, less = (sum(diff * sign > 1e-9 for diff in diffs) for sign in (1, -1))
+    moved = f"{plural(more, 'answer')} scored higher on {label(metric)}, {count(less)} lower"
+    told = f"{moved}, {count(len(diffs) - more - less)} stayed"
+    change = comparison.changes.get(metric)
+    return told if change and change.verdict in SHOWN else f"{told}: no difference shown"
 
 
 # ---- the answer

@@ -283,7 +283,7 @@ def test_user_ids_may_be_whole_numbers_in_both_tables(log):
 def test_what_is_no_event_log_is_said_without_the_password(tmp_path, where):
     (tmp_path / "folder").mkdir()
     (tmp_path / "text").write_text("not a database, and long enough to be seen as none " * 50)
-    with pytest.raises(DataError, match="cannot be opened as an event log") as caught:
+    with pytest.raises(DataError, match="not opened as an event log") as caught:
         EventLog(where if "://" in where else tmp_path / where)
     assert "hush" not in str(caught.value)
 

@@ -276,9 +276,11 @@ def test_a_strict_endpoint_goes_from_a_new_study_to_the_report_with_settings_alo
         "reasoning effort none of base, low of fine-tuned",
         "temperature 0.0 of base, 1.0 of fine-tuned",
         "max completion tokens none of base, 4096 of fine-tuned",
-        "base none; fine-tuned before 30 of 30 answers, 74 of 150 tokens out",
+        "tokens of thoughts",
     ):
         assert told in page
-    assert "Thoughts, kept in the journal and not scored" in page
+    record = (made.folder / "comparison.json").read_text()
+    assert '"with_thoughts": 30' in record
+    assert '"thinking_tokens": 74' in record
     assert "Asked differently" in page
     assert 'sends temperature 1.0, max_completion_tokens 4096 and reasoning_effort "low"' in page

@@ -8,8 +8,8 @@ from evalkit.benchmark.noise import NoiseFloor
 from evalkit.benchmark.slices import slice_table
 from evalkit.errors import DesignError
 from evalkit.records import EvalResult
-from evalkit.show.comparison import rates_title, scatter_title
-from evalkit.show.regressions import answer_said, slices_title
+from evalkit.show.comparison import rates_title
+from evalkit.show.regressions import answer_said, scatter_title, slices_title
 
 
 def results(score, *, n=100):

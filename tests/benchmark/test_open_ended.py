@@ -150,7 +150,7 @@ def test_also_right_changes_the_fingerprint_and_a_file_without_it_keeps_its_own(
 def test_the_same_open_question_twice_is_a_duplicate_and_no_conflict(tmp_path):
     path = written(tmp_path / "t.jsonl", row("q", id=1), row("q", id=2))
     found = [shown.said(one)[0] for one in examine(path).findings if one.kind == "duplicate"]
-    assert found == ["same prompt, nothing expected"]
+    assert found == ["same prompt, and the same or nothing expected"]
 
 
 def test_the_doctor_counts_the_rows_that_expect_nothing(tmp_path):

@@ -247,7 +247,7 @@ def test_what_was_selected_comes_back_as_a_frame_with_notes_and_marks(alone):
     explorer._status.value = "regressed"
     explorer._note.value = "odd"
     explorer._mark.value = True
-    explorer._step(+1)
+    explorer._go(explorer._at + 1)
     frame = explorer.selected.to_frame()
     assert len(frame) == 12
     assert frame["note"].tolist()[:2] == ["odd", None] or frame["note"].isna()[1]

@@ -28,6 +28,10 @@ def outputs(path: Path) -> list[str]:
     ]  # ids drawn by pandas, addresses
 
 
+def skipped(run):
+    return tuple(name for name, one in run.chapters.items() if one.skipped)
+
+
 def run(root: Path, **options):
     return chain.run_study("tiny", root=root, say=lambda _: None, cold=True, **options)
 
@@ -110,7 +114,7 @@ def test_the_second_night_keeps_what_stands_in_the_study_and_takes_over_what_is_
         path.write_text(name)
     first, second = run(root), run(root, skip_up_to_date=True)
     assert first.folder != second.folder
-    assert (first.skipped, second.skipped) == ((), ("01_fine",))
+    assert (skipped(first), skipped(second)) == ((), ("01_fine",))
     assert (second.folder / "01_fine.ipynb").read_bytes() == (
         first.folder / "01_fine.ipynb"
     ).read_bytes()
@@ -120,10 +124,10 @@ def test_the_second_night_keeps_what_stands_in_the_study_and_takes_over_what_is_
     edited.write_bytes(edited.read_bytes().replace(b"Better", b"Bitter"))
     lines: list[str] = []
     third = chain.run_study("tiny", root=root, skip_up_to_date=True, cold=True, say=lines.append)
-    assert third.skipped == ()
+    assert skipped(third) == ()
     assert any("nothing is taken over" in one and "01_fine.ipynb: was" in one for one in lines)
     kept["journals/base.jsonl"].write_text("another answer")
-    assert run(root, skip_up_to_date=True).skipped == ()
+    assert skipped(run(root, skip_up_to_date=True)) == ()
 
 
 def test_a_chapter_that_reads_a_log_outside_the_study_is_never_up_to_date(project):

@@ -62,7 +62,7 @@ def test_a_log_of_csv_files_is_left_where_it_is_and_said(root, closed_round, cap
     made = export("tiny", root / "out", root=root)
     assert [path.name for path in made] == ["round1.dpo.jsonl", "round1.llm_comparator.json"]
     assert (
-        "log: not exported, its Parquet or CSV files can be read as they are"
+        "log: not exported, its tables are not the kit's own and can be read as they are"
         in capsys.readouterr().err
     )
 

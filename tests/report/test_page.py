@@ -150,10 +150,13 @@ def test_one_chapter_is_told_as_one():
     assert page._facts(made, None, {})["Duration"] == "12 s, 1 chapter"
 
 
-def test_a_journal_of_old_that_says_none_denies_no_row_its_own_system_prompt(tmp_path):
-    path, told = tmp_path / "base.jsonl", {"system_prompt_use": "none", "server": "s"}
-    path.write_text(json.dumps(Header(model="a", endpoint="e", parameters={}, about=told).record()))
-    assert manifest._header(path)["about"] == {
+def test_a_journal_of_old_that_says_none_denies_no_row_its_own_system_prompt(project):
+    study, told = Study.open("tiny", root=project()), {"system_prompt_use": "none", "server": "s"}
+    old = Header(model="a", endpoint="e", parameters={}, about=told)
+    (study.folder / "x.jsonl").write_text(json.dumps(old.record()))
+    made = manifest._journals(study, {"base_journal": "x.jsonl"})
+    assert list(made) == ["base_journal"]
+    assert made["base_journal"]["about"] == {
         "system_prompt_use": "none beside the rows' own",
         "server": "s",
     }
@@ -161,8 +164,8 @@ def test_a_journal_of_old_that_says_none_denies_no_row_its_own_system_prompt(tmp
 
 def test_a_journal_that_is_none_is_a_problem_of_the_manifest_and_no_end(project):
     study = Study.open("tiny", root=project())
+    (study.folder / "x.jsonl").write_text('{"model": "a", "about": "no mapping"}\n')
     for named, problem in (("x.jsonl", "not the header of a journal"), ("../y", "leaves")):
-        (study.folder / "x.jsonl").write_text('{"model": "a", "about": "no mapping"}\n')
         made = manifest._journals(study, {"base_journal": named})
         assert problem in str(made["base_journal"]["problem"])
 

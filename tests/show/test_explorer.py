@@ -191,17 +191,6 @@ def test_any_metric_sorts_by_change_or_by_a_model_either_way_and_the_unknown_com
     assert ids(unknown, metric="similarity") == ["2", "3", "1", "0"]
 
 
-def test_the_longest_wait_is_the_worst():
-    base, slow = ([result(i, "x", kind="a") for i in range(3)] for _ in range(2))
-    base = [replace(one, latency_ms=100.0) for one in base]
-    slow = [replace(one, latency_ms=ms) for one, ms in zip(slow, (90.0, 400.0, None), strict=True)]
-    explorer = Explorer(compare_models(base, slow).pairs)
-    explorer._metric.value = "latency_ms"
-    assert explorer.found == ["1", "0", "2"]
-    explorer._reverse.value = True
-    assert explorer.found == ["0", "1", "2"]
-
-
 def test_tags_are_kept_offered_as_a_filter_and_exported(pairs, tmp_path):
     notes = tmp_path / "notes.jsonl"
     explorer = Explorer(pairs, metrics=["similarity"], notes_file=notes)

@@ -23,7 +23,8 @@ def drawn(plot, *args, **options):
 
 
 def plot_of(name):
-    return getattr(comparison, f"draw_{name}")
+    room = regressions if name == "scatter" else comparison
+    return getattr(room, f"draw_{name}")
 
 
 @pytest.mark.parametrize("narrow", [False, True])

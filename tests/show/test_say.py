@@ -25,7 +25,7 @@ SENTENCES = {
     "differences title": shown.differences_title,
     "cells title": shown.cells_title,
     "similarity title": shown.similarity_title,
-    "scatter title": lambda found: shown.scatter_title(found, "similarity"),
+    "scatter title": lambda found: regressions.scatter_title(found, "similarity"),
     "detectable": shown.detectable_title,
     "slices": lambda found: told_of_slices(slice_table(found, margin=0.05)),
     "spread": lambda found: shown.spread_title(found, "latency_ms"),
@@ -43,7 +43,7 @@ FIGURES = ["rates", "differences", "cells", "similarity", "scatter", "spread", "
 
 def told_of_slices(table):
     """What the figure of slices says to those who cannot see it."""
-    each = [regressions.slice_sentence(row, table.metric) for row in table]
+    each = [regressions.slice_sentence(row) for row in table]
     return " ".join([f"{regressions.slices_title(table)}.", *each])
 
 
@@ -343,7 +343,7 @@ def test_costs_without_prices_are_a_dash(comparison_in, tmp_path):
     benchmark = Benchmark(study=Study(name="s", root=tmp_path, overrides={"prices_file": ""}))
     cost = benchmark.cost("m", found)
     assert (cost["answers"], cost["money"], cost["prompt_tokens"]) == (100, None, None)
-    assert show.costs(Costs(by_model={"base": cost})).text.split()[-1] == "–"
+    assert show.costs(Costs(by_model={"base": cost})).text.split()[-2:] == ["–", "–"]
 
 
 def test_training_is_spoken_of_only_as_searched():
@@ -376,7 +376,7 @@ def test_similarity_is_no_percentage():
     table_of = slice_table(found, margin=0.05)
     told = " ".join(
         [
-            *(regressions.slice_sentence(row, "similarity") for row in table_of),
+            *(regressions.slice_sentence(row) for row in table_of),
             str(regressions.slice_rows(table_of)),
             shown.answer_said(found),
             shown.similarity_title(found),
@@ -386,7 +386,7 @@ def test_similarity_is_no_percentage():
     )
     assert "%" not in told.replace("95% interval", "")
     assert "point" not in told
-    assert "similarity 0.40 to 0.48" in told
+    assert "on similarity: 0.40 to 0.48" in told
     assert "better by 0.083 (95% interval +0.077 to +0.089" in told
 
 
@@ -395,9 +395,7 @@ def test_a_slice_says_what_its_test_could_have_seen(comparison_in):
     told = {row.value: regressions.slice_verdict(row) for row in table_of}
     assert "would have found a loss of 10.0 points" in told["small"]
     assert "less than 1 time in 20" in told["small"]
-    assert regressions.slice_sentence(table_of.rows[1], "exact_match").startswith(
-        "kind = small, 10 examples, few: "
-    )
+    assert regressions.slice_sentence(table_of.rows[1]).startswith("kind = small, 10 examples: ")
 
 
 def test_the_adjusted_p_is_said_where_several_models_were_compared(comparison_in):
@@ -455,7 +453,7 @@ def test_latency_that_sources_share_is_tested_by_source():
 
 def test_similarity_and_nearness_claim_no_more_than_the_adjusted_test(comparison_in):
     found = comparison_in("no difference shown")
-    assert shown.scatter_title(found, "similarity").endswith(": no difference shown")
+    assert regressions.scatter_title(found, "similarity").endswith(": no difference shown")
     # a raw p of .03 is .06 after Holm over two metrics: no figure may call it a shift
     adjusted = dict.fromkeys(found.p_adjusted, 0.06)
     shifted = replace(comparison_in("better"), p_adjusted=adjusted)
