@@ -25,6 +25,7 @@ from evalkit.wording import listed, plural, without_secrets_in
 
 FOLDER = "frozen"  # of archives, below the study's
 KIND, VERSION = "evalkit-frozen", 1
+_Sources = Mapping[str, tuple[Path, Path]]
 _HEAD = ("model", "endpoint", "parameters", "system_prompt", "system_prompt_mode", "versions")
 
 
@@ -187,11 +188,7 @@ def freeze(
 
 
 def _laid_down(
-    benchmark: Benchmark,
-    role: Role,
-    sources: Mapping[str, tuple[Path, Path]],
-    folder: Path,
-    at: datetime,
+    benchmark: Benchmark, role: Role, sources: _Sources, folder: Path, at: datetime
 ) -> JsonObject:
     """Copies all files into a folder; what is said of them is said of the copies."""
     sets = {}

@@ -12,28 +12,17 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from msgspec import structs
 
-from evalkit import evidence
-from evalkit.answers import dataset, evaluation, journal, runner
+from evalkit import evidence, records
+from evalkit.answers import dataset, evaluation, journal, runner, scoring
 from evalkit.answers.evaluation import ROLES, Evaluation, Role, prices_of
 from evalkit.answers.metrics import mean, quantile
-from evalkit.answers.scoring import checker as named_checker
-from evalkit.answers.scoring import own_hashes, scorers_by_name
 from evalkit.benchmark.comparison import Comparison, Declared, compare_many
 from evalkit.benchmark.frames import typed
 from evalkit.benchmark.slices import SliceTable
 from evalkit.conversation import holds_thoughts
 from evalkit.errors import DataError, DesignError
-from evalkit.evidence import BenchmarkEvidence, Evidence
 from evalkit.files import JsonObject, utc
-from evalkit.records import (
-    OPEN_SLICES,
-    EvalResult,
-    Example,
-    Missing,
-    MissingKind,
-    OpenSlice,
-    answers_hash,
-)
+from evalkit.records import EvalResult, Missing
 from evalkit.study import Settings, Study, named
 from evalkit.wording import count, listed, plural, scale_of
 
@@ -273,7 +262,7 @@ class Benchmark:
         """Hashes of the test set, of both models' answers to it and of their journals: what the evidence is valid for."""
         bound = {"test_set": self.test_set.fingerprint}
         for role, path in self.journals.items():
-            answers = answers_hash(self._read(path, remedy=None, **UNSCORED))
+            answers = records.answers_hash(self._read(path, remedy=None, **UNSCORED))
             bound |= {role: answers, f"{role}_journal": journal.answers_hash(path)}
         return bound
 
@@ -293,8 +282,18 @@ class Benchmark:
         rows = dataset.read_examples(self.path, slice_fields=(field,), **how).examples
         if not any(one.slices.get(field) for one in rows):
             return None
-        given = [(one.slices.get(field, ""), one.expected) for one in rows if one.expects]
-        return mean([_chance(value, expected, field) for value, expected in given])
+        chances = []
+        for one in (row for row in rows if row.expects):
+            given = one.slices.get(field, "")
+            try:
+                number = float(given)
+            except ValueError:
+                need = "need a number of candidates or a chance"
+                raise DesignError(f"chance_field {field!r} holds {given!r}; {need}") from None
+            n_lines = sum(bool(line.strip()) for line in one.expected.split("\n"))
+            by_picking = 1 / number if number >= 1 and n_lines == 1 else 0.0
+            chances.append(number if number < 1 else by_picking)
+        return mean(chances)
 
     def cost(self, model: str, results: Iterable[EvalResult]) -> JsonObject:
         """What a model's answers took: tokens, latency and - where prices are known - money; undefined is None."""
@@ -317,9 +316,9 @@ class Benchmark:
             "currency": currency,
         }
 
-    def _read(self, path: Path, *, remedy: str | None, **scoring: Any) -> list[EvalResult]:
+    def _read(self, path: Path, *, remedy: str | None, **scored: Any) -> list[EvalResult]:
         how = {"read": self._read_rows, "limit": self.settings.limit, **self._labels}
-        how |= scoring or self._scoring
+        how |= scored or self._scoring
         return runner.results_from_journal(path, self.path, remedy=remedy, **how)
 
     @property
@@ -332,30 +331,19 @@ class Benchmark:
     def own_code(self) -> dict[str, str]:
         """SHA-256 of each file of the study that scores answers, by name."""
         said = self.settings
-        return own_hashes((said.checker, *named(said.scorers)), self.study.folder)
+        return scoring.own_hashes((said.checker, *named(said.scorers)), self.study.folder)
 
     @cached_property
     def _scoring(self) -> JsonObject:
         said, folder = self.settings, self.study.folder
-        scorers = scorers_by_name(named(said.scorers), folder=folder)
-        checker = named_checker(said.checker, folder=folder)
+        scorers = scoring.scorers_by_name(named(said.scorers), folder=folder)
+        checker = scoring.checker(said.checker, folder=folder)
         return {"checker": checker, "scorers": tuple(scorers.values())}
 
 
 def can_ask() -> bool:
     """True when the environment names an endpoint."""
     return bool(os.environ.get("OPENAI_BASE_URL") or os.environ.get("OPENAI_API_KEY"))
-
-
-def _chance(value: str, expected: str, field: str) -> float:
-    try:
-        number = float(value)
-    except ValueError:
-        need = "need a number of candidates or a chance"
-        raise DesignError(f"chance_field {field!r} holds {value!r}; {need}") from None
-    if number < 1:
-        return number
-    return 1 / number if sum(bool(line.strip()) for line in expected.split("\n")) == 1 else 0.0
 
 
 def _total(results: Iterable[EvalResult], name: str) -> int | None:
@@ -396,10 +384,8 @@ class Gaps:
 
 
 def gaps(
-    examples: Sequence[Example],
-    base: Iterable[EvalResult],
-    fine_tuned: Iterable[EvalResult],
-    *,
+    examples: Iterable[records.Example],
+    *sides: Sequence[EvalResult],
     samples: int = 1,
 ) -> Gaps:
     """Counts the answers that both models should have given to these examples and have not.
@@ -408,19 +394,17 @@ def gaps(
 
     Args:
         examples: The test set's rows.
-        base: The base model's answers.
-        fine_tuned: The fine-tuned model's.
+        sides: The base model's answers and the fine-tuned model's.
         samples: Answers asked for each row; more when either model has given more to any.
     """
-    old, new = list(base), list(fine_tuned)
-    asked = max([samples, *(1 + one.sample for one in (*old, *new))])
+    asked = max([samples, *(1 + one.sample for made in sides for one in made)])
     wanted = {(one.example_id, sample) for one in examples for sample in range(asked)}
-    failed = sum(one.outcome == "error" for one in (*old, *new))
-    lacking = [
+    failed = sum(one.outcome == "error" for made in sides for one in made)
+    base, tuned = (
         len(wanted - {(str(one.example_id), one.sample) for one in made if one.outcome != "error"})
-        for made in (old, new)
-    ]
-    return Gaps(n_calls=2 * len(wanted), base=lacking[0], fine_tuned=lacking[1], n_failed=failed)
+        for made in sides
+    )
+    return Gaps(n_calls=2 * len(wanted), base=base, fine_tuned=tuned, n_failed=failed)
 
 
 # ---- what the benchmark hands to the decision: written once, amended by what is found out later
@@ -435,7 +419,7 @@ def evidence_of(
     slices: SliceTable | None = None,
     test_set_findings: Mapping[str, int] | None = None,
     own_code: Mapping[str, str] | None = None,
-) -> BenchmarkEvidence:
+) -> evidence.BenchmarkEvidence:
     """The comparison as a record of plain numbers.
 
     Args:
@@ -447,9 +431,38 @@ def evidence_of(
         test_set_findings: The doctor's, counted by kind.
         own_code: Files with functions of one's own, and their hashes.
     """
+    fragility, wide, against = comparison.fragility, comparison.widened, comparison.noninferiority
     roles = {"base": comparison.base, "fine_tuned": comparison.fine_tuned}
-    against, fragility, wide = comparison.noninferiority, comparison.fragility, comparison.widened
-    return BenchmarkEvidence(
+    unmatched = comparison.unmatched_base, comparison.unmatched_fine_tuned
+    limits = ("ci_low", "ci_high", "alpha")
+    interval = wide and evidence.Interval(**{name: getattr(wide, name) for name in limits})
+    metrics = {
+        name: evidence.ReportedMetric(
+            base=one.base and evidence.Level.of(one.base.to_dict()),
+            fine_tuned=one.fine_tuned and evidence.Level.of(one.fine_tuned.to_dict()),
+            test=evidence.ReportedTest.of(one.test.to_dict()),
+        )
+        for name, one in comparison.changes.items()
+    }
+    reported = {
+        "cells_metric": comparison.status_metric,
+        "fragility": {
+            "fragile": fragility.fragile,
+            "n_errors": fragility.n_errors,
+            "without_errors": fragility.without_errors.to_dict(),
+            "sentence": str(fragility),
+        },
+        "noninferiority": against and against.to_dict(),
+        "outcomes": {role: dict(one.outcomes) for role, one in roles.items()},
+        **{
+            name: getattr(comparison, name) for name in ("n", "question", "conclusion", "clustered")
+        },
+        "unmatched": {role: [*ids] for role, ids in zip(roles, unmatched, strict=True)},
+        "notes": [*comparison.notes],
+        "slices_other_metrics": [],
+        "chance_rate": comparison.declared.chance_rate,
+    }
+    return evidence.BenchmarkEvidence(
         study=study,
         made_at=utc(),
         models=dict(comparison.declared.models),
@@ -460,39 +473,17 @@ def evidence_of(
         primary=evidence.ReportedTest.of(comparison.primary.to_dict()),
         missing=tuple(_missing_verdict(comparison)),
         details=evidence.BenchmarkDetails(
-            metrics=_metrics(comparison),
+            metrics=metrics,
             p_adjusted=dict(comparison.p_adjusted),
             cells=comparison.cells,
             fragile=fragility.fragile,
             slices=_reported(slices),
-            widened=wide
-            and evidence.Interval(ci_low=wide.ci_low, ci_high=wide.ci_high, alpha=wide.alpha),
+            widened=interval,
             n_compared=comparison.n_compared,
             test_set_findings=test_set_findings or {},
             own_code=own_code or {},
             costs=costs,
-            reported={
-                "cells_metric": comparison.status_metric,
-                "fragility": {
-                    "fragile": fragility.fragile,
-                    "n_errors": fragility.n_errors,
-                    "without_errors": fragility.without_errors.to_dict(),
-                    "sentence": str(fragility),
-                },
-                "noninferiority": against and against.to_dict(),
-                "outcomes": {role: dict(one.outcomes) for role, one in roles.items()},
-                "n": comparison.n,
-                "question": comparison.question,
-                "conclusion": comparison.conclusion,
-                "clustered": comparison.clustered,
-                "unmatched": {
-                    "base": [*comparison.unmatched_base],
-                    "fine_tuned": [*comparison.unmatched_fine_tuned],
-                },
-                "notes": [*comparison.notes],
-                "slices_other_metrics": [],
-                "chance_rate": comparison.declared.chance_rate,
-            },
+            reported=reported,
         ),
     )
 
@@ -504,16 +495,16 @@ def amended(
     slices: SliceTable,
     noise: JsonObject | None,
     **reported: object,
-) -> Evidence | None:
+) -> evidence.Evidence | None:
     """What comparison.json holds, with what the regression chapter found; doing it twice changes nothing more.
 
     Returns:
         None when the benchmark chapter has not written the file for these very answers.
     """
-    old = Evidence.read(path) if path.exists() else None
-    if not isinstance(old, BenchmarkEvidence) or dict(old.bound_to) != dict(bound_to):
+    old = evidence.Evidence.read(path) if path.exists() else None
+    if not isinstance(old, evidence.BenchmarkEvidence) or dict(old.bound_to) != dict(bound_to):
         return None
-    kept = [one for one in old.missing if one.kind != OPEN_SLICES]
+    kept = [one for one in old.missing if one.kind != records.OPEN_SLICES]
     others = [row for one in slices.others for row in one.to_dict()]
     rest = {**old.details.reported, "slices_other_metrics": others, **reported}
     details = structs.replace(
@@ -532,7 +523,7 @@ def _missing_verdict(comparison: Comparison) -> Iterable[Missing]:
         yield Missing(kind="no_right_answers")
         return
     needed, looks = comparison.n_to_settle, comparison.extension
-    price: tuple[MissingKind, int | None, int | None] = "half_the_difference", 3 * n, None
+    price: tuple[records.MissingKind, int | None, int | None] = "half_the_difference", 3 * n, None
     if not n:
         price = "first_examples", FIRST_SIZE, None
     elif needed and looks and not looks.first_look:
@@ -557,7 +548,7 @@ def _missing_slices(slices: SliceTable) -> Iterable[Missing]:
     settled = ((row, row.n_to_settle) for row in slices if row.safety or row.gain < 0)
     known = sorted(((row, n) for row, n in settled if n), key=lambda one: one[0].gain)
     told = tuple(
-        OpenSlice(
+        records.OpenSlice(
             name=row.slice,
             n=row.n,
             more=n - row.n,
@@ -568,18 +559,7 @@ def _missing_slices(slices: SliceTable) -> Iterable[Missing]:
     )
     if told:
         chance, further = known[0][0].wanted_chance, len(known) - len(told)
-        yield Missing(kind=OPEN_SLICES, chance=chance, slices=told, further=further)
-
-
-def _metrics(comparison: Comparison) -> dict[str, evidence.ReportedMetric]:
-    return {
-        name: evidence.ReportedMetric(
-            base=one.base and evidence.Level.of(one.base.to_dict()),
-            fine_tuned=one.fine_tuned and evidence.Level.of(one.fine_tuned.to_dict()),
-            test=evidence.ReportedTest.of(one.test.to_dict()),
-        )
-        for name, one in comparison.changes.items()
-    }
+        yield Missing(kind=records.OPEN_SLICES, chance=chance, slices=told, further=further)
 
 
 def _reported(slices: SliceTable | None) -> tuple[evidence.ReportedSlice, ...]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from math import inf
 from numbers import Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -15,18 +15,17 @@ from evalkit import stats
 from evalkit.answers import metrics, scoring
 from evalkit.answers.metrics import Metrics, Pair
 from evalkit.benchmark import frames
+from evalkit.benchmark.slices import Found, SliceTable, find_slices, own_slice, slice_table
 from evalkit.errors import DataError, DesignError, need_one_of
 from evalkit.files import JsonObject
 from evalkit.interop.logs import Log, chosen, read_log, told_apart
 from evalkit.records import Brief, EvalResult, Many
+from evalkit.stats import NonInferiorityTest, Result
 from evalkit.study import named
 from evalkit.wording import capital, count, effect, html_table, listed, plural
 
-if TYPE_CHECKING:
-    from evalkit.benchmark.slices import Found, SliceTable
-    from evalkit.stats import NonInferiorityTest, Result
-
 Question = Literal["better", "no_worse"]
+_NAMES = {"base": "base", "fine_tuned": "fine-tuned"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,9 +43,7 @@ class Declared:
         sent: By role, what was sent with each call, as the journal has it.
     """
 
-    models: Mapping[str, str] = field(
-        default_factory=lambda: {"base": "base", "fine_tuned": "fine-tuned"}
-    )
+    models: Mapping[str, str] = field(default_factory=lambda: dict(_NAMES))
     slice_fields: tuple[str, ...] = ()
     slice_margin: float | None = None
     power: float = 0.8
@@ -311,13 +308,10 @@ class Comparison(Brief):
             DesignError: A field that no example carries, or a margin that is no number of at least 0.
             DataError: The series has no value for some example, or two.
         """
-        from evalkit.benchmark.slices import own_slice, slice_table
-
         said, cut = self.declared, self
         fields = said.slice_fields
         if isinstance(by, pd.Series):
-            cut = own_slice(self, by)
-            fields = frames.slice_fields(cut.pairs)
+            cut, fields = own_slice(self, by), ()
         elif by is not None:
             fields = tuple(str(one) for one in named(by))
         margin = said.slice_margin if margin is None else margin
@@ -327,8 +321,6 @@ class Comparison(Brief):
 
     def find_slices(self) -> Found:
         """Where else the losses lie: found by looking, so a hunch that needs fresh examples."""
-        from evalkit.benchmark.slices import find_slices
-
         pattern = self.declared.finder_pattern
         own = {f"input matches {pattern}": pattern} if pattern else {}
         return find_slices(self, predicates=own)

@@ -44,9 +44,7 @@ FEW_IN_SLICE = 30
 FEW, USUAL, MANY = 100, 200, 1000  # below unreliable; 200 to 500 the usual size; mostly cost
 
 MOST_SLICES = 20  # values of a field that is cut by; more make slices of a few rows
-LEAST_ROWS = (
-    5  # that a value has on average, so that a slice or a label is a kind, not a single row
-)
+LEAST_ROWS = 5  # that a value has on average, so that a slice or a label is a kind, not a row
 _LONGEST_LABEL = 40
 SCHEMA, ICD = "schema:answer.schema.json", "icd10cm"  # checkers for answers that are JSON, or codes
 

@@ -170,6 +170,7 @@ def results_of(frame: pd.DataFrame, side: str) -> list[EvalResult]:
         matched, form = row.get("exact_match"), row.get("format_correct", row.get("format"))
         if matched is None:
             matched = outcome == "ok" and scoring.exact(expected, predicted)
+        facts: JsonObject = {name: row.get(name) for name in _FACTS[1:4]}
         # a frame of ours names the example itself where it shares none
         cluster = row.get("cluster")
         results.append(
@@ -185,9 +186,7 @@ def results_of(frame: pd.DataFrame, side: str) -> list[EvalResult]:
                 scores={name: None if row[name] is None else float(row[name]) for name in scores},
                 slices={name: str(row[name]) for name in slices if row[name] is not None},
                 cluster=None if cluster is None or str(cluster) == str(who) else str(cluster),
-                latency_ms=row.get("latency_ms"),
-                prompt_tokens=row.get("prompt_tokens"),
-                completion_tokens=row.get("completion_tokens"),
+                **facts,
             )
         )
     return results

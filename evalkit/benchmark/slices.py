@@ -11,14 +11,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
 
 from evalkit import stats
 from evalkit.answers.metrics import Pair, mean
-from evalkit.benchmark.comparison import Comparison, Question
 from evalkit.benchmark.frames import NO_VALUE, label, shown_values, slice_fields, typed, value_of
 from evalkit.conversation import attachments, conversation_text, own_messages, spoken_text
 from evalkit.errors import DataError, DesignError
@@ -27,8 +26,12 @@ from evalkit.records import Brief
 from evalkit.stats import PairedBinaryTest, Result
 from evalkit.wording import plural
 
+if TYPE_CHECKING:
+    from evalkit.benchmark.comparison import Comparison, Question
+
 MIN_N = 30  # below it a slice is called small; it is tested all the same
 LABEL = "exploratory: found by looking, so it needs fresh examples to be believed"
+MOST_FOUND = 8  # segments that are shown
 MAX_VALUES = 20  # a field with more values names examples, not slices
 
 Standing = Literal["worse", "shown safe", "looks bad", "could not have been seen"]
@@ -427,8 +430,6 @@ def find_slices(
     *,
     predicates: Mapping[str, Predicate | str] | None = None,
     min_support: int = 20,
-    depth: int = 2,
-    top: int = 8,
 ) -> Found:
     """Looks through single traits and pairs of traits for those in which the fine-tuned model lost most.
 
@@ -441,14 +442,10 @@ def find_slices(
         comparison: The comparison of the two models.
         predicates: Name to a function of the pair, or to a regular expression searched in every message of the prompt.
         min_support: Smallest number of examples in a segment.
-        depth: 1 for single traits, 2 for pairs as well.
-        top: At most so many segments.
 
     Raises:
-        DesignError: A depth other than 1 or 2, or a broken regular expression.
+        DesignError: A broken regular expression.
     """
-    if depth not in {1, 2}:
-        raise DesignError(f"depth is {depth}; the finder combines one or two traits")
     metric = comparison.status_metric
     order = ("both right", "fixed", "regressed", "both wrong")
     pairs = [one for one in comparison.pairs if one.status in order]
@@ -467,7 +464,7 @@ def find_slices(
         return replace(test, shown_as="points", lower_is_better=lower)
 
     n_lost, n_looked_at, losses = max(int((statuses == 2).sum()), 1), 0, []
-    for traits, mask in _candidates(_traits(pairs, predicates or {}), min_support, depth):
+    for traits, mask in _candidates(_traits(pairs, predicates or {}), min_support):
         n_looked_at += 1
         cells = np.bincount(statuses[mask], minlength=4).tolist()
         _, fixed, regressed, _ = cells
@@ -480,7 +477,7 @@ def find_slices(
     adjusted = stats.adjust([*known, *[1.0] * (n_looked_at - len(losses))], method="bh")
     losses = [replace(one, p_adjusted=p) for one, p in zip(losses, adjusted, strict=False)]
     losses.sort(key=lambda one: (one.p_adjusted, one.gain, len(one.traits)))
-    worst = tuple(_without_echoes(losses)[:top])
+    worst = tuple(_without_echoes(losses)[:MOST_FOUND])
     return Found(segments=worst, n_looked_at=n_looked_at, min_support=min_support)
 
 
@@ -536,12 +533,12 @@ def _found(pattern: re.Pattern[str], pair: Pair) -> bool:
 
 
 def _candidates(
-    traits: Mapping[str, np.ndarray], min_support: int, depth: int
+    traits: Mapping[str, np.ndarray], min_support: int
 ) -> Iterator[tuple[tuple[str, ...], np.ndarray]]:
     masks = {name: mask for name, mask in traits.items() if mask.sum() >= min_support}
     for name, mask in masks.items():
         yield (name,), mask
-    for (one, first), (other, second) in combinations(masks.items(), 2) if depth == 2 else ():
+    for (one, first), (other, second) in combinations(masks.items(), 2):
         both = first & second
         # as large as one of them: the same examples again
         if min_support <= both.sum() < min(first.sum(), second.sum()):

@@ -8,7 +8,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -239,37 +239,24 @@ def read_log(
 
     path, questions = _found(path), _found(test_file) if test_file else None
     columns, start = columns_named(columns), start_of(path)
+    is_inspect = start[:1] == b"{" and b'"eval"' in start and b'"status"' in start
     if b'"evalkit-journal"' in start:
-        return _journal(path, questions).with_questions(questions).checked()
-    if start[:2] == b"PK" or (start[:1] == b"{" and b'"eval"' in start and b'"status"' in start):
-        return inspect_logs.read(path).with_questions(questions).checked()
-    rows = table_rows(path, start)
-    if rows is not None:
-        return row_logs.table(path, rows, columns).with_questions(questions).checked()
-    about, rows = _records(path)
-    fields = rows[0].keys()
-    if isinstance(about.get("results"), dict) or fields >= {"testIdx", "promptIdx"}:
-        log = row_logs.promptfoo(path, about, rows, arm)
-    elif fields >= {"doc_id", "filtered_resps"}:
-        log = row_logs.lm_eval(path, rows, filter_name)
-    elif fields >= {"custom_id", "response"}:
-        log = row_logs.openai_batch(path, rows)
-    elif "datasource_item" in fields:
-        log = row_logs.openai_evals(path, about, rows)
-    else:
+        log = _journal(path, questions)
+    elif start[:2] == b"PK" or is_inspect:
+        log = inspect_logs.read(path)
+    elif (rows := table_rows(path, start)) is not None:
         log = row_logs.table(path, rows, columns)
+    else:
+        log = _of_records(path, arm, filter_name, columns)
     return log.with_questions(questions).checked()
 
 
 def _found(path: str | Path) -> Path:
-    path = Path(path)
-    if path.is_absolute() or path.exists():
-        return path
-    try:
-        there = project_root() / path
-    except DataError:
-        return path
-    return there if there.exists() else path
+    here = Path(path)
+    with suppress(DataError):  # not in a project
+        there = project_root() / here
+        return here if here.exists() or not there.exists() else there
+    return here
 
 
 def columns_named(columns: Mapping[str, str] | str) -> Mapping[str, str]:
@@ -280,14 +267,24 @@ def columns_named(columns: Mapping[str, str] | str) -> Mapping[str, str]:
     return {what.strip(): name.strip() for what, _, name in pairs}
 
 
-def _records(path: Path) -> tuple[JsonObject, list[JsonObject]]:
-    """One object and the rows in it, or the rows of a list or of JSON lines."""
+def _of_records(path: Path, arm: str, filter_name: str, columns: Mapping[str, str]) -> Log:
+    """From one object with rows in it, or the rows of a list or of JSON lines."""
+    from evalkit.interop import row_logs
+
     found = whole(read_json(path, _KNOWN)[0])
     about = found if isinstance(found, dict) and not _ROW & found.keys() else {}
     inner = about.get("results")
     rows = inner.get("results") if isinstance(inner, dict) else about.get("data")
-    rows = objects(path, rows or (found if isinstance(found, list) else [found]), _KNOWN)
+    rows = objects(path, rows or found, _KNOWN)
     keys = rows[0].keys()
+    if (isinstance(inner, dict) and rows[0] is not about) or keys >= {"testIdx", "promptIdx"}:
+        return row_logs.promptfoo(path, about, rows, arm)
+    if keys >= {"doc_id", "filtered_resps"}:
+        return row_logs.lm_eval(path, rows, filter_name)
+    if keys >= {"custom_id", "response"}:
+        return row_logs.openai_batch(path, rows)
+    if "datasource_item" in keys:
+        return row_logs.openai_evals(path, about, rows)
     if keys >= {"custom_id", "body"}:
         told = "is the input of a batch, without answers; name its output file"
     elif keys >= {"results", "config", "versions"}:
@@ -295,7 +292,7 @@ def _records(path: Path) -> tuple[JsonObject, list[JsonObject]]:
     elif "messages" in keys:
         told = "is a chat file without a model's answers; it is what a study's test file looks like"
     else:
-        return about, rows
+        return row_logs.table(path, rows, columns)
     raise DataError(f"{path}: {told}. {_KNOWN}")
 
 
@@ -488,19 +485,13 @@ def fault(error: object) -> str:
 
 def scores_of(tool: str, given: Iterable[tuple[str, object]]) -> dict[str, float | None]:
     """Scores by their names here, as numbers: a mapping key by key; None for what is no number."""
-    return {
-        score_name(name, tool): number(value)
-        for one, values in given
-        for name, value in _apart(one, values)
-    }
-
-
-def _apart(name: str, value: object) -> Iterator[tuple[str, object]]:
-    if isinstance(value, Mapping):
-        for key, one in value.items():
-            yield from _apart(f"{name}_{key}", one)
-    else:
-        yield name, value
+    found = dict[str, float | None]()
+    for name, value in given:
+        if isinstance(value, Mapping):
+            found |= scores_of(tool, [(f"{name}_{key}", one) for key, one in value.items()])
+        else:
+            found[score_name(name, tool)] = number(value)
+    return found
 
 
 def score_name(name: str, tool: str) -> str:
@@ -552,11 +543,10 @@ def texts_of(values: Iterable[object]) -> tuple[str, ...]:
 def text_of(content: object) -> str:
     """A message's text: parts of another kind by their kind, calls of tools as JSON."""
     if isinstance(content, list):
-        parts = (one if isinstance(one, str) else _part(one) for one in content)
-        return "\n".join(part for part in parts if part)
-    if content is None:
-        return ""
-    return content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
+        return "\n".join(filter(None, map(_part, content)))
+    if content is None or isinstance(content, str):
+        return content or ""
+    return json.dumps(content, ensure_ascii=False)
 
 
 def _part(one: object) -> str:

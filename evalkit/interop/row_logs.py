@@ -40,6 +40,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "finish_reason": ("finish_reason", "stop_reason"),
     **{name: (name,) for name in ("latency_ms", "prompt_tokens", "completion_tokens")},
 }
+_Numbers = Mapping[str, float | None]
 _COUNTS = ("sample", "latency_ms", "prompt_tokens", "completion_tokens")
 _RIGHT = (*_EXPECTED, "correct_label", "expected_output")  # of a row of OpenAI Evals
 
@@ -340,7 +341,9 @@ def table(path: Path, rows: list[JsonObject], columns: Mapping[str, str]) -> Log
             if known.get(what) is not None and count[what] is None:
                 told = f"{found[what]} is {known[what]!r}, need a number"
                 raise DataError(f"{path}: row {place}: {told}; name another column with --columns")
-        made.append(_table_row(known, count, one, numbers, texts))
+        scores = logs.scores_of("table", [(name, one.get(name)) for name in numbers])
+        labels = {name: logs.text_of(one[name]) for name in texts if one.get(name) is not None}
+        made.append(_table_row(known, count, scores, labels))
     return Log(path=path, tool="table", model="".join(map(str, models)), rows=tuple(made))
 
 
@@ -382,11 +385,7 @@ def _columns_found(path: Path, there: list[str], given: Mapping[str, str]) -> di
 
 
 def _table_row(
-    known: JsonObject,
-    count: Mapping[str, float | None],
-    one: JsonObject,
-    numbers: list[str],
-    texts: list[str],
+    known: JsonObject, count: _Numbers, scores: _Numbers, labels: Mapping[str, str]
 ) -> Row:
     asked, right = known.get("input"), known.get("expected")
     text, error = logs.text_of(known["predicted"]), logs.text_of(known.get("error"))
@@ -399,8 +398,8 @@ def _table_row(
         answer=replace(
             logs.answered(text, error, known.get("finish_reason")),
             latency_ms=count["latency_ms"],
-            scores=logs.scores_of("table", [(name, one.get(name)) for name in numbers]),
+            scores=scores,
             **{name: None if n is None else int(n) for name, n in tokens.items()},
         ),
-        slices={name: logs.text_of(one[name]) for name in texts if one.get(name) is not None},
+        slices=labels,
     )

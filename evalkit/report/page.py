@@ -29,7 +29,7 @@ from evalkit.show import verdict
 from evalkit.show.findings import found
 from evalkit.show.lacking import in_words
 from evalkit.study import retirement, settings_of
-from evalkit.wording import listed, minute, number, plural, visible, without_secrets
+from evalkit.wording import listed, minute, plural, visible, without_secrets
 
 if TYPE_CHECKING:
     from nbconvert import HTMLExporter
@@ -313,21 +313,12 @@ def _facts(
     facts["A/B plan"] = f"sha256 {plan}" if plan else ""
     facts["Simulated"] = listed([NAMES[layer] for layer in decision.simulated] if decision else [])
     for name, one in made.journals.items():
-        facts[f"Answers, {name.removesuffix('_journal').replace('_', '-')}"] = _flat(one)
+        said = [f"{what.replace('_', ' ')}: {value}" for what, value in one.items() if value]
+        facts[f"Answers, {name.removesuffix('_journal').replace('_', '-')}"] = "; ".join(said)
     facts["Duration"] = f"{made.seconds:.0f} s, {plural(len(made.chapters), 'chapter')}"
     facts["Versions"] = ", ".join(f"{name} {number}" for name, number in made.versions.items())
     facts["Machine"] = made.platform
     return {name: visible(value) for name, value in facts.items() if value}
-
-
-def _flat(value: object) -> str:
-    if isinstance(value, Mapping):
-        return "; ".join(
-            f"{str(name).replace('_', ' ')}: {_flat(one)}"
-            for name, one in value.items()
-            if one not in (None, {}, "")
-        )
-    return number(value) if isinstance(value, float) else str(value)
 
 
 def _tables(made: Manifest) -> list[dict[str, object]]:

@@ -65,7 +65,7 @@ def test_a_study_file_holds_no_password_wherever_it_stands_in_the_url(study, url
         place_of(study, url)
     assert "hush" not in str(caught.value)
     (study.folder / "study.yaml").write_text(f"study: s\nevent_log: '{url}'\n")
-    with pytest.raises(EvalkitError, match="event_log: the value looks like a secret") as caught:
+    with pytest.raises(EvalkitError, match=r"event_log: .*looks like a secret") as caught:
         Study.open("s", root=study.root).settings  # noqa: B018
     assert "hush" not in str(caught.value)
 
@@ -112,7 +112,7 @@ def test_export_reads_and_creates_nothing_in_a_foreign_database(study, monkeypat
         export("s", study.root / "out", root=study.root)
     assert path.read_bytes() == before
     monkeypatch.setenv("LOG_URL", f"sqlite:///{study.root}/absent.sqlite")
-    with pytest.raises(DataError, match="cannot be opened"):
+    with pytest.raises(DataError, match="not opened"):
         export("s", study.root / "out", root=study.root)
     assert sorted(one.name for one in study.root.iterdir()) == [
         "data",

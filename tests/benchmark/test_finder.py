@@ -56,7 +56,6 @@ def test_predicates_and_patterns_of_ones_own():
     found = find_slices(
         one,
         predicates={"urgent": r"^urgent", "long": lambda pair: len(pair.base.input_text) > 100},
-        depth=1,
     )
     assert found.segments[0].traits in {("urgent",), ("input characters > 9",)}
     with pytest.raises(DesignError, match="'bad'"):
@@ -138,11 +137,6 @@ def test_nothing_to_look_at_finds_nothing(n):
     assert find_slices(compared(n)).segments == ()
 
 
-def test_depth_is_one_or_two():
-    with pytest.raises(DesignError, match="depth"):
-        find_slices(compared(20), depth=3)
-
-
 def test_order_of_rows_changes_nothing():
     one = compared(lost=lambda i: i % 4 == 0, slices=lambda i: {"kind": str(i % 4)})
     turned = replace(one, pairs=one.pairs[::-1])
@@ -170,7 +164,7 @@ def test_the_whole_conversation_is_looked_at_and_what_all_share_is_not():
         )
         for i, pair in enumerate(one.pairs)
     ]
-    found = find_slices(replace(one, pairs=tuple(pairs)), predicates={"bill": r"^invoice"}, depth=1)
+    found = find_slices(replace(one, pairs=tuple(pairs)), predicates={"bill": r"^invoice"})
     assert found.segments[0].where in {"bill", "input with digits"}
     # 80 of 400 lost; were the system prompt's "3" counted, no text would be without digits
     assert {"input with digits", "bill"} & {one.where for one in found}
