@@ -154,7 +154,7 @@ def folded(text: str, markup: str) -> str:
         '<bdi>I10</bdi>'
     """
     is_long = len(text) > LONG or text.count("\n") >= 2 * LONG_LINES
-    opening = _run_opening(text) or (_opening(text) if is_long else "")
+    opening = _opening(text, is_long=is_long)
     return _fold(wording.render_text(opening), text, markup) if opening else markup
 
 
@@ -233,27 +233,19 @@ def _turn(message: Message, called: Mapping[str, str], *, may_fold: bool, tight:
     text = " ".join(part.text for part in parts)
     most = OPENING if tight and role in INSTRUCTIONS else LONG
     is_long = len(text) > most or text.count("\n") >= LONG_LINES
-    opening = _run_opening(text) or (_opening(text) if is_long else "")
-    return Turn(
-        role=f"{role} {name}" if name else role,
-        parts=parts,
-        opening=opening if may_fold else "",
-    )
+    opening = _opening(text, is_long=is_long) if may_fold else ""
+    return Turn(role=f"{role} {name}" if name else role, parts=parts, opening=opening)
 
 
-def _opening(text: str) -> str:
-    return " ".join(text[: 4 * OPENING].split())[:OPENING] + " …"
-
-
-def _run_opening(text: str) -> str:
-    """How a text begins that says one thing again and again; "" for any other."""
+def _opening(text: str, *, is_long: bool) -> str:
+    """How a text begins that is long, or says one thing again and again; "" for any other."""
     least = min(max(_SHORT_RUN, len(text) // 2), _LONG_RUN)
     runs = _RUN.finditer(text[:_SEARCHED])
     run = next((one for one in runs if len(one[0]) >= least and one[1].strip()), None)
-    if run is None:
-        return ""
-    opening = text[max(0, run.start() - OPENING) : run.start() + 24]
-    return " ".join(opening.split()) + " … (the same again and again)"
+    if run:
+        opening = text[max(0, run.start() - OPENING) : run.start() + 24]
+        return " ".join(opening.split()) + " … (the same again and again)"
+    return " ".join(text[: 4 * OPENING].split())[:OPENING] + " …" if is_long else ""
 
 
 def _is_bare(made: Sequence[Turn]) -> bool:

@@ -123,12 +123,6 @@ class ReportedSlice(Interval, frozen=True, kw_only=True):
     shown_as: str | None = None
 
 
-class Cells(Reported, frozen=True, kw_only=True):
-    """Examples by what became of them."""
-
-    regressed: int | UnsetType = UNSET
-
-
 class BenchmarkDetails(Reported, frozen=True, kw_only=True):
     """What the benchmark reports.
 
@@ -147,7 +141,7 @@ class BenchmarkDetails(Reported, frozen=True, kw_only=True):
 
     metrics: Mapping[str, ReportedMetric] = {}
     p_adjusted: Mapping[str, float | None] = {}
-    cells: Cells = Cells()
+    cells: Mapping[str, int] = {}
     fragile: bool = False
     noise_floor: JsonObject | None = None
     slices: tuple[ReportedSlice, ...] = ()
@@ -175,12 +169,6 @@ class ReportedRater(Reported, frozen=True, kw_only=True):
     flags: tuple[str, ...] = ()
 
 
-class ReportedLock(Reported, frozen=True, kw_only=True):
-    """The lock of a round, and when it was locked before, if somebody removed that lock."""
-
-    locked_before: tuple[str, ...] | UnsetType = UNSET
-
-
 class AtEqualLength(ReportedTest, frozen=True, kw_only=True):
     """The preference were both answers equally long, and whether their length explains it."""
 
@@ -197,13 +185,14 @@ class HumanDetails(Reported, frozen=True, kw_only=True):
     """What a rating round reports; while it is open its progress alone.
 
     Attributes:
+        lock: Of the round; `locked_before` where somebody removed an earlier one.
         identical: Pairs with identical answers, which count as ties without anybody having been asked.
     """
 
     round: str = ""
     identical: int = 0
     raters: tuple[ReportedRater, ...] = ()
-    lock: ReportedLock | None = None
+    lock: JsonObject | None = None
     length_adjusted: AtEqualLength | None = None
     rater_sample: OfRaters | None = None
 

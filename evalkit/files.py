@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from io import FileIO
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from threading import Lock
 from typing import Any, NoReturn, Self, TypeVar
@@ -81,13 +81,20 @@ class LineFile:
             DataError: Another process writes it and is not waited for, or it cannot be written.
         """
         self.path, self._lock, self._synced = Path(path), Lock(), True
-        self._file = _locked(self.path, wait=wait)
+        with _tried(self.path, "cannot write here", "choose a folder you may write to"):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self.path.open("a+b", buffering=0)
         try:
+            with _tried(self.path, "cannot be locked", "write it on a local disk"):
+                _lock(self._file.fileno(), wait=wait)
             self.n_removed = self._mended()
             if self.n_removed:
                 told(f"{path}: the last line was unfinished ({self.n_removed} bytes); {remedy}")
-        except BaseException:
+        except BaseException as why:
             self._file.close()
+            if isinstance(why.__cause__, BlockingIOError):
+                other = "another run is writing this journal; wait for it to end, or name another"
+                raise DataError(f"{path}: {other}") from why
             raise
 
     def __enter__(self) -> Self:
@@ -154,8 +161,10 @@ class LineFile:
 
     def _mended(self) -> int:
         """Cuts an unfinished last line off; returns its length."""
-        size = self._file.seek(0, os.SEEK_END)
-        self.size = _last_newline(self._file, size) + 1
+        size, self.size = self._file.seek(0, os.SEEK_END), 0
+        if size:
+            with mmap(self._file.fileno(), 0, access=ACCESS_READ) as content:
+                self.size = content.rfind(b"\n") + 1
         if self.size < size:
             unfinished = "its last line is unfinished and cannot be removed"
             with _tried(self.path, unfinished, "check the disk"):
@@ -260,39 +269,12 @@ def _partial(path: Path, content: bytes, mode: int) -> Iterator[Path]:
             partial.unlink(missing_ok=True)
 
 
-def _locked(path: Path, *, wait: bool) -> FileIO:
-    with _tried(path, "cannot write here", "choose a folder you may write to"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+b", buffering=0)
-    try:
-        with _tried(path, "cannot be locked", "write it on a local disk"):
-            _lock(file.fileno(), wait=wait)
-    except DataError as why:
-        file.close()
-        if not isinstance(why.__cause__, BlockingIOError):
-            raise
-        raise DataError(
-            f"{path}: another run is writing this journal; wait for it to end, or name another journal"
-        ) from why
-    return file
-
-
 def _synced(descriptor: int) -> None:
     try:
         os.fsync(descriptor)
     except OSError as why:
         if why.errno not in _CANNOT_SYNC:
             raise
-
-
-def _last_newline(file: FileIO, size: int) -> int:
-    end = size
-    while end > 0:
-        start = max(0, end - 65536)
-        if (at := os.pread(file.fileno(), end - start, start).rfind(b"\n")) >= 0:
-            return start + at
-        end = start
-    return -1
 
 
 def read_text(path: Path, *, said: str, remedy: str) -> str:

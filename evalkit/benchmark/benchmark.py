@@ -475,7 +475,7 @@ def evidence_of(
         details=evidence.BenchmarkDetails(
             metrics=metrics,
             p_adjusted=dict(comparison.p_adjusted),
-            cells=evidence.Cells.of(comparison.cells),
+            cells=comparison.cells,
             fragile=fragility.fragile,
             slices=_reported(slices),
             widened=interval,

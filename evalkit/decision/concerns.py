@@ -60,7 +60,10 @@ def concerns(home: Study, rules: Rules) -> tuple[Concern, ...]:
         *_of_round(kept, name),
         *_of_other_rounds(home, kept),
         *_of_rules(kept, in_force(rules, home)),
-        *_of_inputs(home, kept),
+        *(
+            Concern("benchmark", Change(kind="input", at=at, names=(name,)), (name, then, later))
+            for name, at, then, later in changed_inputs(home, kept)
+        ),
         *_taken_up(kept, name),
     ]
     reasons = {
@@ -257,11 +260,6 @@ def _answers_of(home: Study, name: str) -> str:
     folder = home.folder / "ratings" / name
     is_there = (folder / "batch.json").is_file()
     return read_batch(folder).bound_to.get("answers", "") if is_there else ""
-
-
-def _of_inputs(home: Study, kept: Ledger) -> Iterator[Concern]:
-    for name, at, then, later in changed_inputs(home, kept):
-        yield Concern("benchmark", Change(kind="input", at=at, names=(name,)), (name, then, later))
 
 
 def _of_rules(kept: Ledger, now: Mapping[str, JsonObject]) -> Iterator[Concern]:

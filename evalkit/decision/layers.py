@@ -478,7 +478,7 @@ def decide(
         bound_to=dict(about.bound_to) if about else {},
         ruled_by=rules,
         sliced=benchmark is None or bool(seen.slices),
-        n_regressed=seen.cells.regressed or None,
+        n_regressed=seen.cells.get("regressed") or None,
         declared=dict(declared or {}),
     )
 

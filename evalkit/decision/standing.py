@@ -126,7 +126,7 @@ def _settled(one: Against, now: Evidence | None) -> bool:
         return same_base and same_test and same_source
     if isinstance(now.details, HumanDetails):
         same, lock = dict(one.bound_to) == dict(now.bound_to), now.details.lock
-        return same and same_source and (is_worse or not (lock and lock.locked_before))
+        return same and same_source and (is_worse or not (lock and lock.get("locked_before")))
     return (one.replaced_by_later or is_worse) and same_source
 
 
@@ -182,11 +182,10 @@ def stale_in(evidence: Mapping[Layer, Evidence], layer: Layer) -> Stale | None:
     if ours.get("fine_tuned") and theirs.get("fine_tuned"):
         return None
     named = this.models.get("fine_tuned")
+    is_unbound = named != benchmark.models.get("fine_tuned")
     if of_users:
-        nameless = not named and this.primary and this.primary.estimate is not None
-        return Stale(kind="unbound", differs=(Differs(what="model"),)) if nameless else None
-    is_other = named != benchmark.models.get("fine_tuned")
-    return Stale(kind="unbound", differs=(Differs(what="answers"),)) if is_other else None
+        is_unbound = bool(not named and this.primary and this.primary.estimate is not None)
+    return Stale(kind="unbound") if is_unbound else None
 
 
 def _other_models(ab_test: Evidence, benchmark: Evidence) -> tuple[Differs, ...]:
@@ -220,19 +219,18 @@ def against_in(rows: Iterable[JsonObject], now: JsonObject) -> tuple[Against, ..
             models, of_all = row.get("models", {}), _is_trial(now, row)
             sides = (models.get("base"), models.get("fine_tuned"))
             place = (row.get("primary"), bound.get("test_set"), *sides, of_all)
-            latest[place] = [*map(_of_more_rows, benchmarks)] if of_all else benchmarks
+            latest[place] = benchmarks
+            if of_all:  # as one on another test set, so fewer rows do not settle it
+                more = {"test_set": f"more rows of {bound.get('test_set', '')}"}
+                latest[place] = [
+                    replace(one, bound_to={**one.bound_to, **more}) for one in benchmarks
+                ]
     return (*others, *(one for found in latest.values() for one in found))
 
 
 def _is_trial(row: JsonObject, now: JsonObject) -> bool:
     then, today = ((one.get("parameters") or {}).get("limit") or 0 for one in (row, now))
     return bool(then) and (not today or today > then)
-
-
-def _of_more_rows(one: Against) -> Against:
-    """A result on more rows of the test set than are asked now: as one on another test set, so fewer do not settle it."""
-    more = {"test_set": f"more rows of {one.bound_to.get('test_set', '')}"}
-    return replace(one, bound_to={**one.bound_to, **more})
 
 
 def _of_row(row: JsonObject) -> list[Against]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Literal
 
 import pandas as pd
@@ -458,31 +457,23 @@ def results_against(home: Study, *, alpha: float = 0.05) -> tuple[Against, ...]:
     back the first ones either. A locked round that cannot be read any more could have said anything, so it stands too;
     and so does one whose lock somebody removed.
     """
-    folder = home.folder / "ratings"
+    folder, found = home.folder / "ratings", []
     were_locked = {path.parent for name in (LOCK, LOCKS) for path in folder.glob(f"*/{name}")}
-    return tuple(found for one in sorted(were_locked) if (found := _of_round(one, alpha)))
-
-
-def _of_round(folder: Path, alpha: float) -> Against | None:
-    try:
-        round_ = Round.open(folder)
-        key, asked = round_.key(), first_votes(ratings.unblind(round_))
+    for one in sorted(were_locked):
+        try:
+            round_ = Round.open(one)
+            key, asked = round_.key(), first_votes(ratings.unblind(round_))
+            at = round_.lock_record()["locked_at"]
+        except (ValueError, KeyError, TypeError, OSError) as why:  # a DataError is a ValueError
+            fault = " ".join(str(why).split())
+            found.append(Against(layer="human", source=one.name, models={}, fault=fault))
+            continue
         result = _win_rate(asked, len(round_.batch.identical), alpha)
-        locked_at = round_.lock_record()["locked_at"]
-    except (ValueError, KeyError, TypeError, OSError) as why:  # a DataError is a ValueError
-        fault = " ".join(str(why).split())
-        return Against(layer="human", source=folder.name, models={}, fault=fault)
-    if round_.batch.simulated or result.verdict != "worse":
-        return None
-    return Against(
-        layer="human",
-        source=folder.name,
-        models=key.models,
-        bound_to=key.bound_to,
-        win_rate=result.estimate,
-        n=result.n,
-        at=locked_at,
-    )
+        if not round_.batch.simulated and result.verdict == "worse":
+            about = Against(layer="human", source=one.name, models=key.models, at=at)
+            seen = replace(about, bound_to=key.bound_to, win_rate=result.estimate, n=result.n)
+            found.append(seen)
+    return tuple(found)
 
 
 def _details(found: Preference) -> JsonObject:

@@ -123,12 +123,10 @@ class Session:
         with self._guard:
             if item_id != self.current:
                 raise DesignError("that pair is no longer on the screen; nothing was stored")
-            if choice not in CHOICES:
-                raise DesignError(f"choice {choice!r}: use {', '.join(CHOICES)}")
-            if unknown := [reason for reason in reasons if reason not in batch.reasons]:
-                raise DesignError(f"reason {unknown[0]!r} is not on this round's list")
-            if not isfinite(seconds):
-                raise DesignError(f"seconds is {seconds}; need a number")
+            is_known = choice in CHOICES and {*reasons} <= {*batch.reasons}
+            if not is_known or not isfinite(seconds):
+                given = f"choice {choice!r}, reasons {[*reasons]}, seconds {seconds}"
+                raise DesignError(f"{given}: need a choice and reasons of this round, and a number")
             vote = Vote(
                 item_id=item_id,
                 choice=choice,

@@ -241,16 +241,12 @@ class Round(Brief):
 
     def progress(self) -> tuple[Progress, ...]:
         """How far every rater is."""
-        found = {rater: self.standing(rater) for rater in self.batch.raters}
-        return tuple(
-            Progress(
-                rater=rater,
-                done=len(votes),
-                total=len(self.batch.orders[rater]),
-                last_at=max((vote.at for vote in votes), default=None),
-            )
-            for rater, votes in found.items()
-        )
+        found = []
+        for rater in self.batch.raters:
+            times = [vote.at for vote in self.standing(rater)]
+            total, last_at = len(self.batch.orders[rater]), max(times, default=None)
+            found += [Progress(rater=rater, done=len(times), total=total, last_at=last_at)]
+        return tuple(found)
 
     def lock(self, *, unfinished: bool = False) -> Lock:
         """Closes the round for good; locking it twice changes nothing.

@@ -19,7 +19,7 @@ from evalkit import wording
 from evalkit.decision import Decision, LayerDecision
 from evalkit.decision.history import FILE, History
 from evalkit.decision.layers import MISSING, word_of
-from evalkit.decision.rules import NAMES, Finding, FoundSlice
+from evalkit.decision.rules import NAMES, FoundSlice
 from evalkit.files import JsonObject as Run
 from evalkit.records import OPEN_WINDOWS
 from evalkit.show import style, verdict
@@ -47,8 +47,12 @@ def layers(decision: Decision) -> Html:
     """Every layer against its limit: the picture of the report's first screen."""
     told = ["Hatched at the left: simulated."] if decision.simulated else []
     drawn = {row.under for row in rows_of(decision)}
-    findings = (one for layer in decision.layers for one in layer.findings)
-    if any(_is_one_of_many(one, drawn) for one in findings):
+    unshown = (
+        one for layer in decision.layers for one in layer.slices if one.rule != "slice_worse"
+    )
+    lost = [one.slice for one in unshown if one.slice and one.slice.signed < 0]
+    beyond = [row for row in lost if (row.ci_low or 0) * (row.ci_high or 0) > 0]
+    if any(row.slice in drawn for row in beyond):  # p is adjusted for their number
         told.append(ONE_OF_MANY)
     alt = described(decision)
     return picture(tracks, decision, alt=alt, subline=SUBLINE, caption=" ".join(told))
@@ -240,14 +244,6 @@ def summary(decision: Decision, path: Path, *, title: str) -> Path:
         figure.savefig(path, dpi=144, **look)
         pyplot.close(figure)
     return path
-
-
-def _is_one_of_many(one: Finding, drawn: set[str]) -> bool:
-    """Whether a slice is drawn whose whole interval is a loss, though none is shown: p is adjusted for their number."""
-    row = one.slice
-    if row is None or one.rule == "slice_worse" or row.slice not in drawn:
-        return False
-    return row.signed < 0 and (row.ci_low or 0) * (row.ci_high or 0) > 0
 
 
 def _as_layer(layer: LayerDecision, row: FoundSlice) -> LayerDecision:
@@ -499,7 +495,11 @@ def differences(runs: Sequence[Run], *, narrow: bool = False) -> Axes:
         ax.annotate(_size(one), at, (9, 0), textcoords="offset points", va="center")
     draw_line(ax, "zero", vertical=False)
     ax.set_xlim(-0.6, max(len(runs), 3) - 0.4)
-    ax.set_xticks(range(len(runs)), [_when(run) for run in runs])
+    days = [str(run["made_at"])[5:10] if run.get("made_at") else "this run" for run in runs]
+    models = [str(run["models"].get("fine_tuned", ""))[:14] for run in runs]
+    ax.set_xticks(
+        range(len(runs)), [f"{day}\n{model}" for day, model in zip(days, models, strict=True)]
+    )
     low, high = ax.get_ylim()
     digits = 0 if high - low >= 0.03 else 2
     ax.yaxis.set_major_formatter(lambda value, _: wording.points(value, digits))
@@ -551,8 +551,3 @@ def _with_limits(metric: Run) -> str:
 
 def _digits(metric: Run) -> int:
     return wording.decimals(metric["estimate"], metric["ci_low"], metric["ci_high"])
-
-
-def _when(run: Run) -> str:
-    day = str(run["made_at"])[5:10] if run.get("made_at") else "this run"
-    return f"{day}\n{str(run['models'].get('fine_tuned', ''))[:14]}"

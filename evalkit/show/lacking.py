@@ -190,11 +190,7 @@ _PLAIN: Mapping[str, Said] = {
         "nobody was asked yet: name the raters in study.yaml, then run notebook 03",
         "50 pairs for a start",
     ),
-    "nothing_to_rate": Said(
-        "Prepare another rating round",
-        "no example had two answers to show",
-        "50 pairs for a start",
-    ),
+    "nothing_to_rate": Said("Prepare another round", "no example had two answers", "50 pairs"),
     "no_plan": Said(
         "Fill in the A/B plan, its experiment_name and lock_plan: true in study.yaml, then run notebook 05",
         "No A/B plan is locked",
@@ -205,16 +201,8 @@ _PLAIN: Mapping[str, Said] = {
         "users do not fit the declared split, so no difference between the variants can be trusted",
         "a new test",
     ),
-    "not_read": Said(
-        "Read the effect",
-        "a look is due, and the effect is not read yet",
-        "a line in the ledger",
-    ),
-    "failed_calls": Said(
-        "Ask the failed calls again",
-        "The verdict hangs on them",
-        "one more run; only failed calls are made",
-    ),
+    "not_read": Said("Read the effect", "a look is due and not read yet", "a line in the ledger"),
+    "failed_calls": Said("Ask the failed calls again", "The verdict hangs on them", "one more run"),
 }
 _BY_NUMBERS: Mapping[str, Callable[[Missing], Said]] = {
     "first_examples": _of_examples,

@@ -397,15 +397,12 @@ def draw_scatter(
 ) -> Axes:
     """One mark an example, base against fine-tuned: above the line the new answer has more; regressed ones are diamonds."""
     _, ax = style.canvas(3.5 if narrow else 4.4, narrow=narrow, width=style.HALF)
-    pairs = (one for one in comparison.pairs if one.status in CELLS)
-    known = [one for one in pairs if one.diff(metric) is not None]
-    x, y = ([getattr(one, f"{role}_values")[metric] for one in known] for role in ROLES)
-    kinds = [one.status for one in known]
-    palette = {kind: COLOURS[role] for kind, role in CELLS.items()}
-    markers = {kind: "D" if kind == "regressed" else "o" for kind in palette}
-    look = {"hue": kinds, "style": kinds, "palette": palette, "markers": markers, "s": 20}
-    if known:
-        sns.scatterplot(x=x, y=y, hue_order=CELLS, alpha=0.8, legend=False, ax=ax, **look)
+    known = [one for one in comparison.pairs if one.diff(metric) is not None]
+    for status, role in CELLS.items():  # one marker a call: SVG holds it once
+        mine = [one for one in known if one.status == status]
+        x, y = ([getattr(one, f"{side}_values")[metric] for one in mine] for side in ROLES)
+        look = {"marker": "D" if status == "regressed" else "o", "color": COLOURS[role], "s": 14}
+        sns.scatterplot(x=x, y=y, linewidth=0, clip_on=False, ax=ax, **look)
     ax.plot([0, 1], [0, 1], color=COLOURS["axis"], lw=0.9, zorder=0)
     ax.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal")
     ax.set_xlabel(f"base, {label(metric)}")

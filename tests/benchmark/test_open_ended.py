@@ -189,4 +189,6 @@ def test_a_study_with_open_rows_goes_through_every_chapter(tmp_path, is_open):
         run = chain.run_study("s", root=tmp_path, only=only, say=lambda _: None)
     assert run.failed == {}
     (missing, *_) = json.loads((run.folder / "comparison.json").read_text())["missing"]
-    assert missing["action"].startswith("Declare what") == all(is_open(i) for i in range(30))
+    assert missing["action"].startswith("Declare a primary_metric") == all(
+        is_open(i) for i in range(30)
+    )

@@ -110,7 +110,9 @@ def test_each_display_needs_the_record_alone():
 
 
 def test_what_answers_nothing_is_told_so():
-    with pytest.raises(TypeError, match="int answers nothing; give a record or a sentence"):
+    with pytest.raises(
+        TypeError, match="int answers nothing; give a chapter's record or a sentence"
+    ):
         show.answer(1)
 
 

@@ -87,5 +87,5 @@ def test_the_chapter_runs_headless_twice_and_keeps_its_votes(project, papermill)
     pictures = [
         one for one in outputs if "<figure" in "".join(one.get("data", {}).get("text/html", ""))
     ]
-    assert len(pictures) == 7  # five of the kit, two plots of the chapter's own
+    assert len(pictures) == 6  # four of the kit, two plots of the chapter's own
     assert all("imulated" in "".join(one["data"]["text/html"]) for one in pictures)

@@ -417,8 +417,7 @@ def test_a_round_in_which_no_call_came_back_says_so_without_numbers(new_round, r
     Round.open(tmp_path / "failed").lock()
     found = read_preference(Round.open(tmp_path / "failed"))
     assert human.answer_said(found) == (
-        "No result yet. Prepare another rating round: no example had two answers to show. "
-        "Price: 50 pairs for a start."
+        "No result yet. Prepare another round: no example had two answers. Price: 50 pairs."
     )
 
 
