@@ -19,7 +19,7 @@ from evalkit.decision.rules import (
     OtherPlan,
 )
 from evalkit.decision.standing import Differs
-from evalkit.records import Against, Change, Plain
+from evalkit.records import Against, Change, Layer, Plain
 from evalkit.wording import (
     amount,
     capital,
@@ -34,13 +34,20 @@ from evalkit.wording import (
     visible,
 )
 
+_RESULTS: dict[Layer, str] = {
+    "benchmark": "a benchmark result",
+    "human": "a human rating",
+    "ab_test": "an A/B result",
+}
+
 
 def found(one: Finding, layer: LayerDecision) -> str:
     """What a rule has found, as the end of a sentence: "worse by 6.2 points on “multi” examples"."""
     if one.rule == STANDS_AGAINST:
         n = len(one.numbers.keys) if isinstance(one.numbers, OnRecord) else 1
-        results = plural(n, f"{layer.name} result")
-        return f"{results} against this model {'stands' if n == 1 else 'stand'}"
+        if n == 1:
+            return f"{_RESULTS[layer.layer]} against this model stands"
+        return f"{plural(n, f'{layer.name} result')} against this model stand"
     return visible(_FOUND[one.rule](one.numbers))
 
 
