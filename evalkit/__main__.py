@@ -210,7 +210,8 @@ def _doctor(test: Path, train: Path | None, slices: str, cluster: str) -> int:
     ),
     flag("--skip-up-to-date", help="take over chapters whose inputs have not changed"),
     argument(
-        *("-p", "--parameter"),
+        "-p",
+        "--parameter",
         action="append",
         default=[],
         type=_parameter,
@@ -256,7 +257,12 @@ def _run(
 
 @command(
     _STUDY,
-    option("--round", dest="rating_round", help="the round; the study file's by default"),
+    option(
+        "--round",
+        dest="rating_round",
+        metavar="ROUND",
+        help="the round; the study file's by default",
+    ),
     argument("--port", type=int, default=8866),
     flag("--lock", help="close the round for good, so that its key opens"),
     flag("--unfinished", help="with --lock: even though raters have not finished"),
@@ -288,8 +294,10 @@ def _benchmark(study: str) -> Benchmark:
 )
 def _batch(study: str, role: Role, wait: bool, write_only: Path | None, cancel: bool) -> None:
     """Ask for what a model's journal lacks as a batch, mostly at half the price; each call goes one step"""
-    if (wait or cancel) and write_only:
-        raise DesignError("--write-only goes without --wait and --cancel")
+    if write_only and (wait or cancel):
+        _PARSER.error(
+            "argument --write-only: sends nothing, so there is nothing to wait for or end"
+        )
     submission = _benchmark(study).submission(role)
     if write_only:
         nothing = f"{submission.journal} lacks no answer; nothing was written"

@@ -268,8 +268,8 @@ class _Reader:
 
     def _identity(self, line: int, row: JsonObject, asked: JsonObject) -> str:
         own = row.get("id")
-        example_id = "" if own is None else str(own)
-        if not example_id:
+        example_id = str(own)
+        if own is None:
             digest = _digest(_with(row["messages"], asked)).hex()[:16]
             self.repeats[digest] += 1
             n = self.repeats[digest]
@@ -403,11 +403,12 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes | UnusableError]]:
 
 def _parsed(raw: bytes) -> JsonObject:
     try:
-        row = from_json(raw.decode())
+        row = from_json(raw.rstrip().decode())
     except ValueError as why:
-        raise UnusableError(
-            f"not JSON ({why})", "write one JSON object on each line, as UTF-8"
-        ) from why
+        # json counts this line as the first
+        told = f"{why.msg}, column {why.colno}" if isinstance(why, json.JSONDecodeError) else why
+        remedy = "write one JSON object on each line, as UTF-8, no name twice in it and no NaN"
+        raise UnusableError(f"not JSON ({told})", remedy) from why
     if (b"\\ud" in raw or b"\\uD" in raw) and cleaned(json.dumps(row, ensure_ascii=False))[1]:
         problem = "holds half a character (a lone surrogate), which no file can keep"
         raise UnusableError(problem, "mend the export that cut it")
@@ -415,10 +416,10 @@ def _parsed(raw: bytes) -> JsonObject:
 
 
 def _check_form(row: JsonObject) -> None:
-    """Every field of its type; one that is null or empty is not said."""
+    """Every field of its type; one that is null or empty is not said, but an id."""
     said = row
     if isinstance(row, dict):
-        said = {name: one for name, one in row.items() if one not in NOTHING}
+        said = {k: one for k, one in row.items() if k == "id" or one not in NOTHING}
     try:
         msgspec.convert(said, _Row)
     except msgspec.ValidationError as why:

@@ -6,7 +6,6 @@ import asyncio
 import inspect
 import json
 import platform
-import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +13,6 @@ from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import version
 from numbers import Integral, Real
-from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -23,6 +21,7 @@ import msgspec
 from evalkit import wording
 from evalkit.answers import dataset, scoring
 from evalkit.answers import journal as journals
+from evalkit.answers.functions import identity
 from evalkit.answers.scoring import Checker
 from evalkit.conversation import thoughts_and_answer
 from evalkit.errors import DataError, DesignError
@@ -274,26 +273,6 @@ class CallableModel:
             loop = asyncio.get_running_loop()
             found = await loop.run_in_executor(self._executor, self._function, messages)
         return await found if inspect.isawaitable(found) else found
-
-
-def identity(function: Callable[..., object]) -> dict[str, str | None]:
-    """The module of a function that its module knows by its name, as pickle has it: of no partial, object, method or lambda.
-
-    Raises:
-        DesignError: It has no name of its own.
-    """
-    module = getattr(function, "__module__", None) or ""
-    try:
-        is_known = attrgetter(function.__qualname__)(sys.modules.get(module)) == function
-    except AttributeError:
-        is_known = False
-    if not is_known:
-        name = getattr(function, "__qualname__", type(function).__name__)
-        raise DesignError(
-            f"{name} has no name of its own to keep its answers apart by; give the journal a function that stands in its "
-            'module by its name, or say name="..."'
-        )
-    return {"module": module, "made_with": ""}
 
 
 CALLS_TO = "/v1/chat/completions"  # what a batch says of where its calls go

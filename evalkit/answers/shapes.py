@@ -80,7 +80,7 @@ def spelled(name: str) -> str:
 def guess(row: Row) -> str:
     """What a row's fields seem to be, for a hint; "" for chat and for what is not known."""
     with suppress(UnclearError, UnusableError):
-        return "" if is_chat(row) else str(shape_of(row, row.keys(), {}))
+        return "" if is_chat(row) else f"rows in which {shape_of(row, row.keys(), {})}"
     return ""
 
 

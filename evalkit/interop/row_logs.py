@@ -19,6 +19,7 @@ from evalkit.records import Answer
 from evalkit.wording import listed
 
 _FAILED = 2  # promptfoo's failureReason; 1 is an assertion that did not hold
+_INDEX = re.compile(r"(__index_level_\d+__)?")  # of pandas, as Parquet names it; a CSV does not
 _SAMPLE = re.compile(r"(.*)#(\d+)\Z", re.DOTALL)  # as `evalkit batch` writes a custom_id
 _EXPECTED = ("expected", "target", "ideal", "reference", "label", "gold", "ground_truth", "answer")
 COLUMNS: Mapping[str, tuple[str, ...]] = {
@@ -317,7 +318,10 @@ def table(path: Path, rows: list[JsonObject], columns: Mapping[str, str]) -> Log
         DesignError: A column that was named is not there, or several could be meant.
         DataError: No column can be the id, or the answer, or a row lacks one.
     """
-    rows = [{str(k): _filled(one) for k, one in row.items()} for row in rows]
+    rows = [
+        {str(k): _filled(one) for k, one in row.items() if not _INDEX.fullmatch(str(k))}
+        for row in rows
+    ]
     cells: dict[str, list[object]] = defaultdict(list)
     for row in rows:
         for name, one in row.items():
@@ -327,9 +331,10 @@ def table(path: Path, rows: list[JsonObject], columns: Mapping[str, str]) -> Log
     numbers = [name for name, seen in others.items() if _are_numbers(seen)]
     kinds = {name: len({*map(str, seen)}) for name, seen in others.items() if name not in numbers}
     texts = [name for name, n in kinds.items() if n <= len(rows) / 2]
-    models = {one for one in cells[found.get("model", "")] if one is not None}
+    told = cells[found["model"]] if "model" in found else []
+    models = dict.fromkeys(str(one) for one in told if one is not None)
     if len(models) > 1:
-        names = listed([repr(str(one)) for one in models])
+        names = listed([*map(repr, models)])
         raise DesignError(f"{path}: answers of several models, {names}; one file a model")
     made = []
     for place, one in enumerate(rows, start=1):
@@ -344,7 +349,7 @@ def table(path: Path, rows: list[JsonObject], columns: Mapping[str, str]) -> Log
         scores = logs.scores_of("table", [(name, one.get(name)) for name in numbers])
         labels = {name: logs.text_of(one[name]) for name in texts if one.get(name) is not None}
         made.append(_table_row(known, count, scores, labels))
-    return Log(path=path, tool="table", model="".join(map(str, models)), rows=tuple(made))
+    return Log(path=path, tool="table", model="".join(models), rows=tuple(made))
 
 
 def _filled(cell: object) -> object:
@@ -396,7 +401,7 @@ def _table_row(
         messages=logs.user_says(logs.text_of(asked)) if asked is not None else (),
         expected=logs.texts_of(right if isinstance(right, list) else [right]),
         answer=replace(
-            logs.answered(text, error, known.get("finish_reason")),
+            logs.answered(text, error, logs.text_of(known.get("finish_reason")) or None),
             latency_ms=count["latency_ms"],
             scores=scores,
             **{name: None if n is None else int(n) for name, n in tokens.items()},

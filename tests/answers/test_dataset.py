@@ -66,7 +66,10 @@ def test_the_last_message_is_expected_and_all_before_it_the_prompt(tmp_path):
 
 
 BROKEN = {
-    "bad JSON": ("{oops", "not JSON ("),
+    "bad JSON": (
+        "{oops",
+        "not JSON (Expecting property name enclosed in double quotes, column 2); write one JSON",
+    ),
     "two objects": ("{} {}", "not JSON (Extra data"),
     "a list": ("[]", "the row: Expected object, got array"),
     "no messages": ('{"id": 1, "text": "x"}', "the row: Object missing required field messages"),
@@ -118,13 +121,19 @@ BROKEN = {
     "answer only": (chat(("assistant", "y")), "nothing stands before the expected answer"),
     "id a list": (json.dumps(row(id=[1])), "id: Expected int | str | null, got array"),
     "id true": (json.dumps(row(id=True)), "id: Expected int | str | null, got bool"),
+    "id empty": (json.dumps(row(id="")), "id: Expected str"),
+    "id an empty list": (json.dumps(row(id=[])), "id: Expected int | str | null, got array"),
     "id blank": (json.dumps(row(id=" ")), "id: Expected str"),
     "not UTF-8": (
         b'{"messages": "\xe4"}',
         "not JSON ('utf-8' codec can't decode byte 0xe4 in position 14",
     ),
     "NaN": ('{"messages": [], "x": NaN}', "not JSON (NaN is no number"),
-    "duplicate name": ('{"messages": [], "messages": []}', 'the name "messages" stands twice'),
+    "duplicate name": (
+        '{"messages": [], "messages": []}',
+        'not JSON (the name "messages" stands twice in one object); write one JSON object on each '
+        "line, as UTF-8, no name twice in it",
+    ),
     "deep nesting": ('{"messages": ' + "[" * 100_000, "nested too deeply"),
     "endless number": ('{"messages": [], "x": ' + "9" * 5000 + "}", "not JSON (Exceeds the limit"),
     "infinite number": (

@@ -2,13 +2,14 @@
 
 import functools
 import json
+from collections import Counter
 
 import pytest
 
-from evalkit.answers.evaluation import identity
+from evalkit.answers.functions import identity
 from evalkit.answers.journal import read_header
 from evalkit.answers.runner import results_from_journal, run_automated_eval
-from evalkit.errors import DataError, DesignError
+from evalkit.errors import DataError, DesignError, EvalkitError
 
 
 def answer(messages, text="a"):
@@ -95,8 +96,21 @@ PAIRS = {
     "lambda": (lambda _: "1", lambda _: "2"),
     "closure": (made("1"), made("2")),
     "default": (made_by_default("1"), made_by_default("2")),
+    "closure over a list": (made_around(["1"]), made_around(["2"])),
+    "closure over a mapping": (made_around({"t": 1}), made_around({"t": 2})),
+    "closure over a closure": (loud(made("1")), loud(made("2"))),
     "closure over an object": (made_around(Model("1")), made_around(Model("2"))),
+    "closure over a partial": (
+        made_around(functools.partial(answer, text="1")), made_around(functools.partial(answer, text="2")),
+    ),
 }  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", PAIRS)
+def test_two_functions_with_one_journal_are_never_mixed(ask, kind):
+    first, second = PAIRS[kind]
+    with pytest.raises(EvalkitError, match="name="):
+        assert ask(first) != ask(second)
 
 
 @pytest.mark.parametrize("kind", PAIRS)
@@ -110,7 +124,9 @@ def test_each_has_a_journal_of_its_own_under_a_name_that_is_given(ask, kind, tmp
     assert results_from_journal(tmp_path / "1.jsonl", tmp_path / "test.jsonl")
 
 
-@pytest.mark.parametrize("kind", PAIRS)
+@pytest.mark.parametrize(
+    "kind", ["partial", "object", "bound method", "lambda", "closure over an object"]
+)
 def test_what_has_no_name_is_refused_before_it_is_asked(ask, kind, tmp_path):
     with pytest.raises(DesignError, match="has no name of its own"):
         ask(PAIRS[kind][0])
@@ -124,12 +140,28 @@ def test_what_a_module_knows_by_its_name_has_it(model):
     assert identity(model)["made_with"] == ""
 
 
-def test_functions_of_one_name_in_two_modules_are_two(ask, tmp_path):
+def test_the_same_function_made_again_goes_on_with_its_journal(ask):
+    assert ask(made("1")) == ask(made("1")) == "1"
+    calls, n_calls = Counter(), 0
+
+    def counting(messages):
+        nonlocal n_calls
+        n_calls += 1
+        calls["all"] += 1
+        return str(n_calls)
+
+    assert [ask(counting, "c.jsonl"), ask(counting, "c.jsonl"), n_calls] == ["1", "1", 1]
+
+
+def test_functions_of_one_name_in_two_modules_are_two(ask):
+    def other(messages):
+        return "2"
+
+    other.__qualname__, other.__module__ = "answer", "another_module"
     ask(answer)
-    path = tmp_path / "m.jsonl"
-    path.write_text(path.read_text().replace(f'"module": "{__name__}"', '"module": "another"'))
-    with pytest.raises(DataError, match=r"holds answers for function .*another"):
-        ask(answer)
+    with pytest.raises(DataError, match=r"holds answers for function .*another_module"):
+        ask(other)
+    other.__module__ = "__main__"
 
 
 def test_a_name_is_for_functions(ask):

@@ -259,6 +259,14 @@ def test_a_batch_the_server_has_forgotten_and_a_state_that_is_damaged_are_named(
         walked(root, 1)
 
 
+@pytest.mark.parametrize("other", ["--wait", "--cancel"])
+def test_a_file_that_is_only_written_is_nothing_to_wait_for_or_to_cancel(other, root, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["batch", "mine", "--as", "base", "--write-only", "in.jsonl", other])
+    assert "--write-only: sends nothing" in capsys.readouterr().err
+    assert not (root / "in.jsonl").exists()
+
+
 def test_by_hand_the_input_is_written_and_import_reads_what_comes_back(root, server, capsys):
     walked(root, 1)  # for the output only
     assert main(["batch", "mine", "--as", "fine_tuned", "--write-only", "in.jsonl"]) == 0

@@ -340,6 +340,21 @@ def test_a_table_is_read_by_the_names_of_its_columns(tmp_path):
         assert [dict(one.scores) for one in results] == [{"judge": 1.0}, {"judge": 0.2}]
 
 
+def test_the_index_that_pandas_writes_is_no_column_of_a_table(tmp_path):
+    frame = pd.DataFrame({"id": ["a", "b"], "output": ["x", "y"], "judge": [1.0, 0.2]}, [3, 7])
+    frame.to_csv(tmp_path / "t.csv")
+    frame.to_parquet(tmp_path / "t.parquet")
+    for name in ("t.csv", "t.parquet"):
+        log = read_log(tmp_path / name)
+        assert (log.model, log.scores) == ("", ("judge",))
+
+
+def test_how_an_answer_of_a_table_ended_is_a_text(tmp_path):
+    path = tmp_path / "t.jsonl"
+    path.write_text('{"id": 1, "output": "x", "finish_reason": 1}\n')
+    assert read_log(path).rows[0].answer.finish_reason == "1"
+
+
 def test_a_column_that_could_be_meant_twice_is_asked_for(tmp_path):
     path = tmp_path / "t.csv"
     pd.DataFrame({"id": [1], "output": ["a"], "response": ["b"]}).to_csv(path, index=False)

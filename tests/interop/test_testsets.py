@@ -387,7 +387,10 @@ def test_ids_that_repeat_become_a_label(tmp_path):
 @pytest.mark.parametrize(
     ("write", "seems"),
     [
-        (lined, "looks like instruction and input ask, output is the expected answer"),
+        (
+            lined,
+            "looks like rows in which instruction and input ask, output is the expected answer",
+        ),
         (array, "a JSON array"),
         (lambda p, *r: array(p, *r, indent=1), "a JSON array"),
     ],
