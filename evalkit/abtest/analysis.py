@@ -264,7 +264,8 @@ class Users:
         )
         cells = cells.mutate(over=_ones((cells.y > cells.x + 1e-9) | (cells.y < 0)))
         if cap and cap[0] == "y":
-            cells = cells.mutate(y=(cells.y > cap[1]).ifelse(cap[1], cells.y))
+            over = cells.y.between(cap[1], _ENDLESS)  # what is infinite stays so, for `checked`
+            cells = cells.mutate(y=over.ifelse(cap[1], cells.y))
         elif cap:
             over = cells.x > cap[1]
             y = over.ifelse(cells.y * cap[1] / cells.x, cells.y)

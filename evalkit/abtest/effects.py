@@ -83,8 +83,7 @@ class Effect(ByUser):
             "no difference shown" if tested == "too early" else tested, kept
         )
 
-    @property
-    def limit(self) -> float:
+    def z_limit(self) -> float:
         """The |z| from which it counts."""
         return z_quantile(self.alpha) if self.bound is None else self.bound
 
@@ -100,7 +99,7 @@ class Effect(ByUser):
         if worst is None or worst == self.estimate:
             return None
         margin = -self.margin if self.lower_is_better else self.margin
-        return self.limit * (self.estimate + margin) / abs(self.estimate - worst)
+        return self.z_limit() * (self.estimate + margin) / abs(self.estimate - worst)
 
     def _tested(self) -> Verdict:
         if self.no_verdict or self.bound is None or self.estimate is None:

@@ -346,7 +346,7 @@ def draw_z_test(found: Reading | NoReading, *, narrow: bool = False) -> Axes:
     test = found.findings.primary if found.findings else None
     if test is None or test.z_read is None:
         return nothing_drawn(found, z_said(test) if test else "", narrow=narrow)
-    z, limit = test.z_read, test.limit
+    z, limit = test.z_read, test.z_limit()
     null = "nothing\nhad changed" if test.margin is None else "the loss\nwere the margin"
     reach = max(4.4, limit + 1.2, abs(z) + 1.2 if abs(z) <= _FARTHEST_Z else 0.0)
     _, ax = style.canvas(3.4, narrow=narrow, width=style.HALF)
@@ -394,7 +394,7 @@ def z_said(test: Effect) -> str:
         where = "beyond" if keeps_margin(test, test.margin) else "not beyond"
         against = f" against a loss of {wording.loss_of(test.margin, test)}"
     look = f" of look {test.look} of {test.looks}" if test.looks > 1 else ""
-    return f"z = {wording.number(test.z_read)}{against} lies {where} the limit{look}, {wording.number(test.limit)}"
+    return f"z = {wording.number(test.z_read)}{against} lies {where} the limit{look}, {wording.number(test.z_limit())}"
 
 
 def draw_over_time(found: Reading | NoReading, *, narrow: bool = False) -> Axes:

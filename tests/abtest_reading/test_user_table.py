@@ -201,14 +201,15 @@ def test_an_outcome_may_be_told_in_truths_or_numbers_as_text(suffix, truths, loc
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
-def test_one_value_that_is_no_number_is_named(suffix, tmp_path):
+@pytest.mark.parametrize("cap", [None, ("y", 9.0)])
+def test_one_value_that_is_no_number_is_named(cap, suffix, tmp_path):
     words = ["1"] * 399 + ["n.d."]
     with pytest.raises(DataError, match=r"'came_back' holds string, such as 'n\.d\.'"):
         open_log(written(table().assign(came_back=words), tmp_path / f"x{suffix}"), **COLUMNS)
     endless = written(table().assign(came_back=np.inf), tmp_path / f"y{suffix}")
     with closing(open_log(endless, **COLUMNS)) as log:
         users = log.users("any", kept=False)
-        cells = users.cells("came_back")
+        cells = users.cells("came_back", cap=cap)
         with pytest.raises(DataError, match="'came_back': outcomes hold values that are no finite"):
             users.checked(cells, "came_back", is_rate=True)
 
