@@ -17,7 +17,6 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from functools import cache
-from math import isfinite
 from pathlib import Path
 from random import Random
 from threading import RLock
@@ -123,15 +122,14 @@ class Session:
         with self._guard:
             if item_id != self.current:
                 raise DesignError("that pair is no longer on the screen; nothing was stored")
-            is_known = choice in CHOICES and {*reasons} <= {*batch.reasons}
-            if not is_known or not isfinite(seconds):
-                given = f"choice {choice!r}, reasons {[*reasons]}, seconds {seconds}"
-                raise DesignError(f"{given}: need a choice and reasons of this round, and a number")
+            if choice not in CHOICES or not {*reasons} <= {*batch.reasons}:
+                given = f"choice {choice!r}, reasons {[*reasons]}"
+                raise DesignError(f"{given}: need a choice and reasons of this round")
             vote = Vote(
                 item_id=item_id,
                 choice=choice,
                 left=self._left(item_id),
-                seconds=round(max(0.0, float(seconds)), 3),
+                seconds=round(max(float(seconds), 0.0), 3),  # NaN stays NaN, and is refused
                 at=utc(unit="microseconds"),
                 reasons=tuple(reasons),
                 note=wording.cleaned(note)[0][:LONGEST_NOTE],

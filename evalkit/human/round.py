@@ -13,8 +13,10 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import datetime
+from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NotRequired, TypedDict, get_args
+from typing import TYPE_CHECKING, Literal, NotRequired, TypedDict, get_args
 
 import msgspec
 
@@ -69,6 +71,10 @@ class Vote(_Line, frozen=True, kw_only=True, tag="vote"):
     note: str = ""
     via: str = ""
     simulated: bool = False
+
+    def __post_init__(self) -> None:
+        if not isfinite(self.seconds):
+            raise DesignError(f"seconds is {self.seconds}; need a number")
 
 
 class _Undo(_Line, frozen=True, kw_only=True, tag="undo"):
@@ -142,9 +148,6 @@ def read_standing(path: Path) -> dict[str, Vote]:
     return standing
 
 
-Time = Annotated[str, msgspec.Meta(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d")]
-
-
 class Sealed(TypedDict):
     """What a lock says of one rater's file."""
 
@@ -158,12 +161,19 @@ class Lock(TypedDict):
     `locked_before` tells when it was locked before, if somebody removed that lock.
     """
 
-    locked_at: Time
+    locked_at: str
     batch_sha256: str
     key_sha256: str
     votes: dict[str, Sealed]
     complete: bool
-    locked_before: NotRequired[list[Time]]
+    locked_before: NotRequired[list[str]]
+
+
+class _Times(msgspec.Struct):
+    """Of a lock, what must be times."""
+
+    locked_at: datetime
+    locked_before: list[datetime] = []
 
 
 class _Kept(TypedDict):
@@ -212,7 +222,7 @@ class Round(Brief):
         """
         if rater not in self.batch.raters:
             raise DesignError(
-                f"rater {rater!r} is not on this round's list; ask whoever set up the round for your link"
+                f"rater {rater!r} is not on this round's list; give your code, or ask whoever set up the round for a link"
             )
 
         def refuse_when_locked() -> None:
@@ -276,7 +286,10 @@ class Round(Brief):
         Raises:
             DataError: It is not whole.
         """
-        return batches.read_sealed(self.folder / LOCK, "evalkit-lock", Lock)
+        path = self.folder / LOCK
+        record = batches.read_sealed(path, "evalkit-lock", Lock)
+        files.as_record(record, _Times, f"{path}: not readable", batches.RESTORE)
+        return record
 
     def key(self) -> Key:
         """The key, once the round is locked and every file of it is as it was sealed.

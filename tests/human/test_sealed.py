@@ -205,6 +205,17 @@ def test_a_round_locked_before_locks_were_recorded_is_read_as_ever(locked):
     assert "batch and votes are unchanged since. The round" in told
 
 
+@pytest.mark.parametrize("at", ["soon", "2026-13-45T12:00:00Z", "2026-11-24T12:00 or so"])
+def test_a_lock_of_no_time_is_refused(at, locked):
+    (locked / "locks.jsonl").unlink()
+    edit(locked / "lock.json", lambda record: record.update(locked_before=[at]))
+    with pytest.raises(DataError, match=r"lock\.json: not readable .*datetime"):
+        Round.open(locked).key()
+    edit(locked / "lock.json", lambda record: record.update(locked_at=at, locked_before=[]))
+    with pytest.raises(DataError, match=r"lock\.json: not readable .*datetime"):
+        Round.open(locked).key()
+
+
 def test_a_lock_that_was_removed_and_given_again_says_so(locked, rate):
     first = Round.open(locked).lock_record()["locked_at"]
     (locked / "lock.json").unlink()

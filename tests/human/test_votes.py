@@ -98,6 +98,12 @@ def test_a_line_with_values_that_no_vote_has_is_named(tmp_path, old, new):
         read_standing(path)
 
 
+@pytest.mark.parametrize("seconds", [float("nan"), float("inf")])
+def test_a_time_that_is_no_number_never_gets_into_the_file(seconds):
+    with pytest.raises(DesignError, match=f"seconds is {seconds}; need a number"):
+        Vote(item_id="a", choice="left", left="a", seconds=seconds, at=AT)
+
+
 def test_a_full_disk_is_said_and_leaves_no_half_line(tmp_path):
     file = VoteFile(tmp_path / "ann.jsonl")
     file.append(vote("i1"))
