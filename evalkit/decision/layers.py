@@ -508,7 +508,7 @@ def read_evidence(folder: Path) -> dict[Layer, Evidence]:
 
 
 def read_decision(folder: Path) -> Decision:
-    """The kinds and numbers of the decision that was written into a run's folder; its words are never read.
+    """The kinds and numbers of the decision that was written into a run's folder; of its words the headline's first is read.
 
     Raises:
         DataError: It is missing or damaged, lacks a layer, or says another thing than its layers make.
@@ -525,6 +525,10 @@ def read_decision(folder: Path) -> Decision:
     for word, made in (*says, (found.verdict, overall(found.layers))):
         if word != made:
             raise DataError(f"{path}: says {word!r}, and its layers make {made!r}; {remedy}")
+    headline = str(file.get("headline"))
+    if not headline.lower().replace("’", "'").startswith(f"{found.verdict} "):
+        told = f"says {found.verdict!r}, and its headline “{wording.visible(headline)}”"
+        raise DataError(f"{path}: {told}; {remedy}")
     return found
 
 

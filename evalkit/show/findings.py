@@ -19,7 +19,7 @@ from evalkit.decision.rules import (
     OtherPlan,
 )
 from evalkit.decision.standing import Differs
-from evalkit.records import Against, Change, Plain
+from evalkit.records import Against, Change, Layer, Plain
 from evalkit.wording import (
     amount,
     capital,
@@ -34,13 +34,20 @@ from evalkit.wording import (
     visible,
 )
 
+_RESULTS: dict[Layer, str] = {
+    "benchmark": "a benchmark result",
+    "human": "a human rating",
+    "ab_test": "an A/B result",
+}
+
 
 def found(one: Finding, layer: LayerDecision) -> str:
     """What a rule has found, as the end of a sentence: "worse by 6.2 points on “multi” examples"."""
     if one.rule == STANDS_AGAINST:
         n = len(one.numbers.keys) if isinstance(one.numbers, OnRecord) else 1
-        results = plural(n, f"{layer.name} result")
-        return f"{results} against this model {'stands' if n == 1 else 'stand'}"
+        if n == 1:
+            return f"{_RESULTS[layer.layer]} against this model stands"
+        return f"{plural(n, f'{layer.name} result')} against this model stand"
     return visible(_FOUND[one.rule](one.numbers))
 
 
@@ -79,11 +86,12 @@ def _careless(row: Careless) -> str:
 
 def _plan_differs(row: OtherPlan) -> str:
     differs = [f"{one.name} {one.study} instead of {one.plan}" for one in row.differs]
-    return f"study.yaml says {listed(differs)} of the locked A/B plan, which counts"
+    return f"the file study.yaml says {listed(differs)} of the locked A/B plan, which counts"
 
 
 def _changed(row: OnRecord) -> str:
-    told = changed(row.change) if row.change else ""
+    # A file of an earlier version has the change in words alone.
+    told = changed(row.change) if row.change else str(row.reported["what"])
     return f"{told}; confirmed: {row.reason}" if row.reason else told
 
 
@@ -130,7 +138,8 @@ def made_for(layer: LayerDecision) -> str:
     """What evidence was made for that does not count now."""
     if layer.stale == "unbound":
         return "made for another model, or bound to none"
-    return f"made for {listed([_other(one) for one in layer.differs])}" if layer.stale else ""
+    others = listed([_other(one) for one in layer.differs]) or layer.stale.replace("_", " ")
+    return f"made for {others}" if layer.stale else ""
 
 
 def _other(one: Differs) -> str:
@@ -187,7 +196,7 @@ _CHANGED = {
     "rated as well": "people had rated these answers in {names} as well, which does not count",
     "input": "the file {first} is not what results were read from on {on}: lines were changed or taken out",
     "rules": "after results were seen ({on}) this changed: {turned}",
-    "without head": f"{ledger.HEAD} was gone on {{on}}: lines were dropped before line {{n}}, or none were",
+    "without head": f"the file {ledger.HEAD} was gone on {{on}}: lines were dropped before line {{n}}, or none were",
     "taken up": "the file {first} was sealed elsewhere and taken up on {on}",
     "taken out": "after results were seen ({on}) this was taken out of {first}: {others}",
     "setting": "after results were seen ({on}) this changed: {turned}",

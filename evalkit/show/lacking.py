@@ -147,8 +147,11 @@ def _rating(one: Missing) -> str:
     if not one.needed:
         return "50 pairs for a start"
     pace_s = one.pace_s or 60
-    hours = number(one.needed * pace_s / 3600, 1)
-    return f"{plural(one.needed, 'pair')}, about {hours} hours a rater at {pace_s:.0f} s a pair"
+    minutes = one.needed * pace_s / 60
+    time = f"{number(minutes / 60, 1)} hours"
+    if minutes < 90:
+        time = plural(max(round(minutes), 1), "minute")
+    return f"{plural(one.needed, 'pair')}, about {time} a rater at {pace_s:.0f} s a pair"
 
 
 def _of_log(one: Missing) -> Said:
@@ -241,7 +244,7 @@ def _at_gate(one: Missing, layer: LayerDecision) -> Said:
     if one.kind == "worse":
         return _of_loss(one, layer)
     if one.kind == "slices_warned":
-        warned = next(row for row in layer.slices if row.effect == "warns")
+        warned, *_ = (row for row in layer.slices if row.effect == "warns")
         price = "no number of examples is known that would settle it at the rates seen"
         return Said("Collect more such examples", capital(found(warned, layer)), price)
     begin = _BEGIN[layer.layer]

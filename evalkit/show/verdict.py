@@ -225,7 +225,7 @@ def _unknown(layer: LayerDecision) -> str:
     shown = verdict in {"better", "not worse"} and not layer.simulated
     if held and (shown or layer.stands_against):
         change = f"a change after results of {name} is not confirmed"
-        return change if held[0].rule == UNCONFIRMED else found(held[0], layer)
+        return change if held[0].rule == UNCONFIRMED else clause(held[0], layer)
     if layer.simulated or verdict == "invalid":
         return f"{name} is {'simulated' if layer.simulated else 'invalid'}"
     if verdict == "not shown":

@@ -130,4 +130,4 @@ def test_a_warehouse_goes_to_the_evidence_by_settings_alone(warehouse, expected,
     assert found.findings.primary.estimate == expected.estimate
     with pytest.raises(DataError, match="nothing to export"):
         export("w", tmp_path / "out", root=tmp_path)
-    assert "its tables are those of a warehouse" in capsys.readouterr().err
+    assert "its tables are not the kit's own" in capsys.readouterr().err

@@ -16,9 +16,9 @@ DETAILS = {
 SOURCES = {"benchmark": "exact match", "human": "round1", "ab_test": "exp1"}
 MODELS = {"base": "old", "fine_tuned": "new"}
 STANDS = {
-    "benchmark": "1 benchmark result against this model stands",
-    "human": "1 human rating result against this model stands",
-    "ab_test": "1 A/B test result against this model stands",
+    "benchmark": "a benchmark result against this model stands",
+    "human": "a human rating against this model stands",
+    "ab_test": "an A/B result against this model stands",
 }
 
 

@@ -43,7 +43,7 @@ def test_the_file_has_words_and_numbers_and_reads_back(file):
 
 def test_words_are_made_afresh_whatever_stands_there(file):
     def reworded(found):
-        found.update(headline="All is well.", rules=[])
+        found.update(headline="Don’t ship this version: all is well.", rules=[])
         found["layers"][0].update(reason="All is well.")
 
     assert verdict.read(edited(file, reworded)) == read_decision(file.parent)
@@ -61,6 +61,12 @@ def test_words_are_made_afresh_whatever_stands_there(file):
 def test_a_verdict_that_its_layers_do_not_make_is_refused(file, change):
     with pytest.raises(DataError, match=r"decision\.json: says .*, and its layers make .*; run"):
         verdict.read(edited(file, change))
+
+
+@pytest.mark.parametrize("headline", ["Ship this version: all is well.", "All is well.", None])
+def test_a_headline_of_another_verdict_is_refused(file, headline):
+    with pytest.raises(DataError, match=r"decision\.json: says .*, and its headline .*; run its"):
+        read_decision(edited(file, lambda found: found.update(headline=headline)))
 
 
 @pytest.mark.parametrize(
@@ -89,7 +95,9 @@ def test_a_decision_has_its_three_layers_in_order(file, change):
         read_decision(edited(file, lambda found: change(found["layers"])))
 
 
-@pytest.mark.parametrize("kind", ["plan_differs", "unconfirmed", "nothing_of_ours"])
+@pytest.mark.parametrize(
+    "kind", ["plan_differs", "unconfirmed", "slices_warned", "nothing_of_ours"]
+)
 def test_something_missing_without_what_it_is_about_names_the_file(file, kind):
     def change(found):
         found["layers"][1]["missing"] = [{"kind": kind}]
@@ -113,6 +121,26 @@ def test_a_file_of_an_earlier_version_is_read_and_its_words_are_those_of_now(tmp
     assert told == [(one["kind"], one["word"]) for one in found["missing"]]
     written = json.loads(verdict.write(decision, tmp_path).read_text())
     assert (written["verdict"], written["headline"]) == ("not yet", verdict.headline(decision))
+
+
+def test_a_change_that_an_earlier_version_has_in_words_alone_is_told_in_them(tmp_path):
+    path = tmp_path / "decision.json"
+    path.write_text((Path(__file__).parent / "earlier/decision.json").read_text())
+
+    def older(found):
+        found["layers"][0]["findings"][2]["numbers"].pop("change")
+        found["layers"][1].pop("differs")
+
+    decision = verdict.read(edited(path, older))
+    told = "After results were seen (run of 2026-11-06), slice_margin went from 0.05 to 0.1."
+    assert told in verdict.warnings(decision)
+    assert "The human rating was made for other answers." in verdict.deck(decision)
+
+    def wordless(found):
+        found["layers"][0]["findings"][2]["numbers"].pop("what")
+
+    with pytest.raises(DataError, match=r"decision\.json: its numbers make no words .*; run its"):
+        verdict.read(edited(path, wordless))
 
 
 @pytest.mark.parametrize(

@@ -343,7 +343,7 @@ def test_what_would_settle_it_is_priced_in_pairs_of_a_new_round(thirteen_of_twen
         == "Rate 90 pairs in another rating_round"
     )
     assert (
-        in_words(found.missing[0]).price == "90 pairs, about 0.2 hours a rater at 9 s a pair"
+        in_words(found.missing[0]).price == "90 pairs, about 14 minutes a rater at 9 s a pair"
     )  # 90 * 9 / 60 = 13.5
 
 
@@ -396,7 +396,7 @@ def test_votes_on_other_answers_say_so_first_and_name_the_remedy(new_round, rate
         == f"Votes on other answers, not on the present ones. {human.headline(now)}"
     )
     assert "Name another rating_round" in human.answer_said(stale)
-    assert in_words(stale.missing[0]).price == "20 pairs, about 0.3 hours a rater at 60 s a pair"
+    assert in_words(stale.missing[0]).price == "20 pairs, about 20 minutes a rater at 60 s a pair"
     told = "Not compared with the benchmark: the votes are on other answers"
     assert told in human.metric_agreement(stale).body
     assert (
