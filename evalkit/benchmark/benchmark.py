@@ -99,8 +99,8 @@ class Benchmark:
 
     @property
     def prices(self) -> Path | None:
-        """The price file, if there is one."""
-        return self.study.optional(self.settings.prices_file)
+        """The price file, if one is named."""
+        return self.study.named_file(self.settings.prices_file)
 
     @cached_property
     def base(self) -> list[EvalResult]:
