@@ -473,7 +473,7 @@ class Study:
         return self.path(relative) if relative else None
 
     def optional(self, relative: str) -> Path | None:
-        """A file the study may have; None when it is not named or not there."""
+        """A file that nobody named, under its usual name; None when it is not there."""
         path = self.named_file(relative)
         return path if path and path.exists() else None
 
