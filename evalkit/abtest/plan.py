@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["rate", "mean", "ratio", "p95"]
 Better = Literal["higher", "lower"]
-Text = Annotated[str, msgspec.Meta(min_length=1, description="a text")]
+Text = Annotated[str, msgspec.Meta(min_length=1, description="a text that is not empty")]
 Finite = Annotated[float, msgspec.Meta(ge=-1e150, le=1e150, description="a finite number")]
 Positive = Annotated[float, msgspec.Meta(gt=0, le=1e150, description="a number above 0")]
 Share = Annotated[float, msgspec.Meta(gt=0, lt=1, description="a number between 0 and 1")]
@@ -191,9 +191,9 @@ class ABPlan:
         hash it always had.
     """
 
-    experiment_name: str
-    control_model: str
-    treatment_model: str
+    experiment_name: Text
+    control_model: Text
+    treatment_model: Text
     primary: Metric
     secondary: tuple[Metric, ...] = ()
     guardrails: tuple[Guardrail, ...] = ()
@@ -371,19 +371,19 @@ def _check(record: Metric | Guardrail | ABPlan, said: str = "") -> None:
     """Each field as it is annotated; numbers of NumPy become Python's, lists become tuples."""
     for name, kind in get_type_hints(type(record), include_extras=True).items():
         given = getattr(record, name)
-        value = given.item() if hasattr(given, "item") else given
-        parts = value if isinstance(value, list | tuple) else [value]
         try:
+            value = given.item() if hasattr(given, "item") else given
+            parts = value if isinstance(value, list | tuple) else [value]
             if any(isinstance(one, Mapping) for one in parts):  # it may hold names nobody knows
                 raise msgspec.ValidationError
             found = msgspec.convert(value, kind)
-        except msgspec.ValidationError:
+        except ValueError:  # as those of msgspec, arrays and broken texts are
             types = (kind, *get_args(kind))
             need = [meta.description for one in types for meta in getattr(one, "__metadata__", ())]
             need += [repr(one) for some in types for one in get_args(some) if isinstance(one, str)]
             wanted = " or ".join(need) or type(record).__annotations__[name]
             raise DesignError(f"{said}{name} is {given!r:.60}; need {wanted}") from None
-        object.__setattr__(record, name, value if isinstance(found, float) else found)
+        object.__setattr__(record, name, value if isinstance(value, int) else found)
 
 
 def power_at(plan: ABPlan, difference: float) -> float:

@@ -68,7 +68,7 @@ def examples_needed(
     disagreement, diff = _share(fixed + regressed, "p_fixed + p_regressed"), fixed - regressed
     away = diff + margin if margin else abs(diff)
     if away <= 0:
-        wanted = f"it no loss of {margin:g}" if margin else "a difference"
+        wanted = f"no loss of {margin:g}" if margin else "a difference"
         raise DesignError(
             f"p_fixed - p_regressed is {diff:g}; no number of examples shows {wanted}"
         )

@@ -411,8 +411,8 @@ def _counted(both: Sequence[RatioSums], name: str) -> tuple[int, int] | None:
     counts = [getattr(one, name) for one in both]
     for place, one in enumerate(both):
         if counts[place] is None and one.sum_xx == one.sum_x == one.n and one.sum_yy == one.sum_y:
-            counts[place] = round(one.sum_y if name == "n_hit" else one.n - one.sum_y)
-    return None if None in counts else (counts[0], counts[1])
+            counts[place] = one.sum_y if name == "n_hit" else one.n - one.sum_y
+    return None if None in counts else (round(counts[0]), round(counts[1]))
 
 
 # ---- what stands against a verdict: one user who outweighs the rest, heavy tails

@@ -1,5 +1,7 @@
 import math
+from decimal import Decimal
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -176,6 +178,10 @@ def test_a_value_that_a_plan_does_not_have_is_refused_with_the_nearest():
     ("changes", "message"),
     [
         ({"alpha": "0.05"}, "alpha is '0.05'; need a number"),
+        ({"alpha": "\ud800"}, "alpha is .*; need a number"),
+        ({"alpha": [0.05, 0.1]}, "alpha is .*; need a number"),
+        ({"looks": np.array([1, 2])}, "looks is array.*; need a whole number"),
+        ({"control_model": 0}, "control_model is 0; need a text"),
         ({"users_per_day": None}, "users_per_day is None; need a number"),
         ({"guardrails": ["error"]}, "guardrails is .*need tuple.Guardrail"),
         ({"guardrails": None}, "guardrails is None; need tuple.Guardrail"),
@@ -196,10 +202,9 @@ def test_what_is_no_number_metric_or_guardrail_is_refused_by_its_name(changes, m
         plan().changed(**changes)
 
 
-def test_what_is_given_as_numpy_has_it_is_plain_in_the_plan():
-    import numpy as np
-
-    given = plan(users_per_day=np.float64(300.0), looks=np.int64(2), guardrails=[])
+@pytest.mark.parametrize("rate", [np.float64(300.0), Decimal(300)])
+def test_numbers_of_other_types_are_plain_in_the_plan(rate):
+    given = plan(users_per_day=rate, looks=np.int64(2), guardrails=[])
     assert given == plan(users_per_day=300.0, looks=2)
     assert [type(one) for one in (given.users_per_day, given.looks)] == [float, int]
 

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -63,6 +64,12 @@ def test_few_events_without_counts_have_no_p_and_say_why():
     test = ratio_test_from_sums(sums, sums)
     assert test.p_value is None
     assert any("n_hit" in note for note in test.notes)
+
+
+def test_counts_of_users_may_be_whole_floats_as_frames_have_them():
+    sums = RatioSums(n=3, sum_x=3, sum_y=2, sum_xx=3, sum_xy=2, sum_yy=2, n_hit=2, n_miss=1)
+    floats = replace(sums, n_hit=2.0, n_miss=np.float64(1))
+    assert ratio_test_from_sums(floats, sums) == ratio_test_from_sums(sums, sums)
 
 
 @pytest.mark.parametrize("each", [1, 3])
