@@ -431,7 +431,8 @@ def _check_form(row: JsonObject) -> None:
     try:
         msgspec.convert(said, _Row)
     except msgspec.ValidationError as why:
-        told, _, place = str(why).replace("`", "").partition(" - at $.")
+        told = str(why).replace("`", "").replace(r"str matching regex '\\S'", "a text, not blank")
+        told, _, place = told.partition(" - at $.")
         raise UnusableError(f"{place or 'the row'}: {told}", _FORM) from why
 
 
