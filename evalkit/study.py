@@ -248,8 +248,10 @@ def checked(
 
 def _misfit(name: str, value: object, types: Mapping[str, type]) -> str:
     """What keeps a value from being the setting of that name; "" when nothing does."""
+    # a number under a name that nobody knows is a slip: max_token
+    is_slip = name not in types and isinstance(value, str) and value.isdecimal()
     if isinstance(value, str) and (
-        _SECRET_NAME.search(name)
+        (_SECRET_NAME.search(name) and not is_slip)
         or _SECRET_VALUE.search(value)
         or passwords_in(value)
         or without_secrets(value) != value  # a key that the environment holds
@@ -471,7 +473,7 @@ class Study:
         return self.path(relative) if relative else None
 
     def optional(self, relative: str) -> Path | None:
-        """A file the study may have; None when it is not named or not there."""
+        """A file that nobody named, under its usual name; None when it is not there."""
         path = self.named_file(relative)
         return path if path and path.exists() else None
 

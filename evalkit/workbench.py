@@ -100,7 +100,7 @@ class Study(study.Study):
 
         return doctor.examine(
             self.benchmark.path,
-            self.optional(self.settings.train_file),
+            self.named_file(self.settings.train_file),
             slice_fields=self.benchmark.fields,
             cluster_field=self.settings.cluster_field or None,
             limit=self.settings.limit,

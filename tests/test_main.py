@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from evalkit.__main__ import main
-from evalkit.study import Settings
+from evalkit.study import Settings, new_run_name
 
 ROW = '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n'
 
@@ -260,6 +260,15 @@ def test_a_place_that_cannot_be_written_is_one_line_that_says_what_to_do(project
     told = capsys.readouterr().err
     assert str(project / "reports/mine") in told
     assert told.endswith("a folder is needed where a file stands; move the file away\n")
+
+
+def test_a_run_brought_alone_to_a_folder_near_the_root_is_judged(capsys):
+    run = Path("/tmp") / new_run_name()
+    run.mkdir()
+    code = main(["gate", str(run)])
+    run.rmdir()
+    assert code == 12
+    assert "Broken run" in capsys.readouterr().out
 
 
 def test_the_gate_says_on_stderr_which_run_it_judged(project, capsys):

@@ -2,6 +2,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from evalkit import workbench
 from evalkit.errors import DataError, DesignError
 from evalkit.evidence import Evidence
 from evalkit.records import Missing
@@ -78,3 +79,16 @@ def test_broken_evidence_names_the_file_and_the_remedy(tmp_path):
         DataError, match=r"x\.json: not a record of evidence .* run its chapter again"
     ):
         Evidence.read(tmp_path / "x.json")
+
+
+def test_a_training_or_price_file_that_is_named_must_be_there(tmp_path):
+    folder = tmp_path / "data/mine"
+    folder.mkdir(parents=True)
+    (folder / "study.yaml").write_text("train_file: tain.jsonl\nprices_file: price.yaml\n")
+    asked = '{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}'
+    (folder / "test.jsonl").write_text(f'{{"messages": [{asked}]}}\n')
+    here = workbench.Study(name="mine", root=tmp_path)
+    with pytest.raises(DataError, match=r"tain\.jsonl: cannot read this file"):
+        here.checkup()
+    with pytest.raises(DataError, match=r"price\.yaml: cannot be read"):
+        here.benchmark.cost("m", [])

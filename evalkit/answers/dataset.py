@@ -138,12 +138,20 @@ def read_examples(
             prompt that is no text, or a cluster field that is no name.
     """
     is_limit = limit is None or (isinstance(limit, Integral) and limit >= 0)
-    is_text = isinstance(system_prompt, str) and isinstance(cluster_field or "", str)
-    if not (is_text and is_limit and system_prompt_mode in get_args(SystemPromptMode)):
-        raise DesignError(
-            f"system_prompt {system_prompt!r}, cluster_field {cluster_field!r}, system_prompt_mode {system_prompt_mode!r}, "
-            f"limit {limit!r}: need a text, a field's name, auto, prepend or replace, and a whole number of 0 or more"
-        )
+    modes = get_args(SystemPromptMode)
+    for name, given, fits, need in (
+        ("system_prompt", system_prompt, isinstance(system_prompt, str), "a text, '' for none"),
+        (
+            "system_prompt_mode",
+            system_prompt_mode,
+            system_prompt_mode in modes,
+            "auto, prepend or replace",
+        ),
+        ("cluster_field", cluster_field, isinstance(cluster_field or "", str), "a field's name"),
+        ("limit", limit, is_limit, "a whole number of 0 or more"),
+    ):
+        if not fits:
+            raise DesignError(f"{name} {given!r}: need {need}")
     prompt, cluster = cleaned(system_prompt)[0], cluster_field or None
     how = (Path(path), prompt, system_prompt_mode, tuple(slice_fields), cluster)
     reader, kept = _Reader(*how), list[Example]()
@@ -423,7 +431,8 @@ def _check_form(row: JsonObject) -> None:
     try:
         msgspec.convert(said, _Row)
     except msgspec.ValidationError as why:
-        told, _, place = str(why).replace("`", "").partition(" - at $.")
+        told = str(why).replace("`", "").replace(r"str matching regex '\\S'", "a text, not blank")
+        told, _, place = told.partition(" - at $.")
         raise UnusableError(f"{place or 'the row'}: {told}", _FORM) from why
 
 

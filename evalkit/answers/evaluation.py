@@ -383,10 +383,9 @@ def options(settings: Settings, role: Role, file: Path | None) -> JsonObject:
 
 def _read(path: Path, role: Role) -> JsonObject:
     """What the file says of a model: of both, and then of this one."""
-    need = (
-        "need the names of settings, extra_body, about; and base and fine_tuned with the same again"
-    )
-    found = as_record(read_yaml(path, need=need) or {}, dict[str, Any], f"{path}: not so", need)
+    names = "the names of settings, extra_body, about; and base and fine_tuned with the same again"
+    need = f"need {names}"
+    found = as_record(read_yaml(path, need=names) or {}, dict[str, Any], f"{path}: not so", need)
     own = {
         one: as_record(found.pop(one, None) or {}, dict[str, Any], f"{path}: {one}: not so", need)
         for one in ROLES

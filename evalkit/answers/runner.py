@@ -100,7 +100,7 @@ def run_automated_eval(evaluation: Evaluation) -> list[EvalResult]:  # noqa: D41
         max_reply_mb: The largest reply, in millions of bytes; a larger one is recorded as oversized.
         about: Anything the journal's header should say of the server or the model.
         name: For a function: the model's name in the journal, instead of the function's own. A partial, an object, a
-            method of one and a lambda have none, so a journal needs it.
+            method of one, a lambda and a function made inside another have none, so a journal needs it.
         keep: False holds no rows of the test file in memory, and reads them again.
 
     Raises:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,8 +99,8 @@ class Benchmark:
 
     @property
     def prices(self) -> Path | None:
-        """The price file, if there is one."""
-        return self.study.optional(self.settings.prices_file)
+        """The price file, if one is named."""
+        return self.study.named_file(self.settings.prices_file)
 
     @cached_property
     def base(self) -> list[EvalResult]:
@@ -178,7 +178,14 @@ class Benchmark:
     @cached_property
     def _read_rows(self) -> Callable[..., dataset.TestSet]:
         """Reads the test file once for each way of reading it."""
-        return cache(dataset.read_examples)
+        known: dict[tuple[object, ...], dataset.TestSet] = {}
+
+        def read(path: Path, **how: Any) -> dataset.TestSet:
+            if (key := (path, *sorted(how.items()))) not in known:  # `cache` minds the order
+                known[key] = dataset.read_examples(path, **how)
+            return known[key]
+
+        return read
 
     def results(self, role: Role) -> list[EvalResult]:
         """A model's scored answers: from its journal, and when it may ask, from the model for what the journal lacks.

@@ -99,11 +99,13 @@ def _decoded(decoder: msgspec.json.Decoder[_Read], text: bytes | mmap) -> _Read:
     except msgspec.ValidationError:
         raise
     except msgspec.DecodeError as why:
+        text = bytes(text)
         try:
-            plain = json.loads(bytes(text), parse_constant=lambda _: None)
+            plain = json.loads(text, parse_constant=lambda _: None)
         except ValueError:
             raise why from None
-        return decoder.decode(msgspec.json.encode(whole(plain)))
+        plain = whole(plain) if b"\\ud" in text.lower() else plain
+        return decoder.decode(msgspec.json.encode(plain))
 
 
 def read(path: Path) -> Log:

@@ -72,7 +72,8 @@ def gate(run_or_study: str, *, root: Path | None = None, today: date | None = No
         except DataError as why:
             return Gate(code=BROKEN, sentence=f"Broken record: {why}")
         folder, judged = _newest_run(study, kept)
-    root, name = folder.resolve().parents[2], folder.resolve().parent.name
+    of_study = folder.resolve().parent
+    root, name = of_study.parent.parent, of_study.name  # "/" is its own parent
     if not (root / "data" / name).is_dir():  # only the folder was brought along
         code, sentence = _answer(folder, None)
         alone = (

@@ -313,12 +313,19 @@ def _facts(
     facts["A/B plan"] = f"sha256 {plan}" if plan else ""
     facts["Simulated"] = listed([NAMES[layer] for layer in decision.simulated] if decision else [])
     for name, one in made.journals.items():
-        said = [f"{what.replace('_', ' ')}: {value}" for what, value in one.items() if value]
-        facts[f"Answers, {name.removesuffix('_journal').replace('_', '-')}"] = "; ".join(said)
+        facts[f"Answers, {name.removesuffix('_journal').replace('_', '-')}"] = _flat(one)
     facts["Duration"] = f"{made.seconds:.0f} s, {plural(len(made.chapters), 'chapter')}"
     facts["Versions"] = ", ".join(f"{name} {number}" for name, number in made.versions.items())
     facts["Machine"] = made.platform
     return {name: visible(value) for name, value in facts.items() if value}
+
+
+def _flat(value: object) -> str:
+    """Names and values in words, down to the innermost."""
+    if not isinstance(value, Mapping):
+        return str(value)
+    said = {name: one for name, one in value.items() if one not in (None, {}, "")}
+    return "; ".join(f"{name.replace('_', ' ')}: {_flat(one)}" for name, one in said.items())
 
 
 def _tables(made: Manifest) -> list[dict[str, object]]:

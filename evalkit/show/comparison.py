@@ -419,6 +419,9 @@ def spread_title(comparison: Comparison, field: str) -> str:
 def costs(found: Costs) -> Html:
     """What the answers took: tokens, time, money; and the thoughts before them, where there were any."""
     rows = [{"model": role.replace("_", "-"), **one} for role, one in found.by_model.items()]
+    for row in rows:
+        waits = {name: row.get(name) for name in ("latency_median_ms", "latency_p95_ms")}
+        row |= {name: ms if ms is None else round(ms) for name, ms in waits.items()}
     thought = any(row.get("with_thoughts") for row in rows)
     columns = {
         k: v for k, v in _COSTS.items() if thought or ("though" not in k and "think" not in k)
@@ -591,9 +594,7 @@ def detectable_title(comparison: Comparison) -> str:
     cells, often = comparison.cells, wording.times(comparison.declared.power)
     n, found = sum(cells.values()), _detects(comparison, comparison.n)
     if not comparison.disagreement:
-        return (
-            "No example is right of one model and wrong of the other: nothing to size a test set by"
-        )
+        return "No example is right for one model and wrong for the other: nothing to size a test set by"
     if found is None:
         so_large = "a difference as large as the models' disagreement"
         return f"{_examples(n)} do not find even {so_large} {often}"

@@ -45,7 +45,7 @@ def z_test(found: Reading | NoReading) -> Html:
 def by_hand(found: Reading | NoReading, z: float) -> Html:
     """A z of one's own beside the one that decides, and what lies between them."""
     if not found.findings:
-        return tables.note(f"{headline(found)}: no z by hand either.")
+        return tables.note("Withheld with the effect.")
     test = found.findings.primary
     if test.z_score is None or not math.isfinite(z):
         return tables.note("z is undefined: the outcome never varied.")
@@ -157,8 +157,9 @@ def headline(found: Reading | NoReading) -> str:
     """The verdict in one clause; without any effect while that is withheld, but with what is missing for it."""
     if not found.findings or not found.plan:
         lacks = found.missing[0]
-        held = "" if isinstance(found, NoReading) else f"{found.verdict.capitalize()}: "
-        return f"{held}{in_words(lacks).why}. Missing: {_price(lacks)}"
+        is_held = isinstance(found, Reading) and lacks.kind != "not_read"
+        held = f"{found.verdict}: " if is_held else ""
+        return wording.capital(f"{held}{in_words(lacks).why}. Missing: {_price(lacks)}")
     test, name = found.findings.primary, metric(found)
     size = difference(test, test.estimate, sign=False)
     way = "higher" if (test.estimate or 0.0) > 0 else "lower"

@@ -63,7 +63,8 @@ def rating_round(rating: StudyRound) -> Html:
 
 def prospects(rating: StudyRound) -> Html:
     """What so many pairs can show."""
-    return tables.note(advice(rating.n_pairs))
+    none = "Without a round there are no pairs to speak of."
+    return tables.note(advice(rating.n_pairs) if rating.n_pairs else none)
 
 
 def progress(rating: StudyRound) -> Html:
@@ -291,7 +292,8 @@ def headline(found: Preference) -> str:
         "not worse": f"The replacement’s answers win no less than {least} of pairs",
         "not shown": f"Not shown that the replacement is no worse (a win rate below {least} is not ruled out)",
     }.get(found.conclusion, "No preference shown")
-    won = f"the fine-tuned answers win {wording.percent(result.estimate)} of pairs"
+    winning = "they" if found.conclusion == "better" else "the fine-tuned answers"
+    won = f"{winning} win {wording.percent(result.estimate)} of pairs"
     if not n_raters:
         identical = wording.plural(found.identical, "pair")
         won = f"nobody was asked, as both answers are identical in each of {identical}"

@@ -388,7 +388,7 @@ def scatter(comparison: Comparison, metric: str = "similarity") -> Html:
         title=scatter_title(comparison, metric),
         alt=f"{cells_title(comparison)}.",
         subline=f"One mark is one example: {label(metric)} of both answers. Above the line: more than before.",
-        caption="Orange diamond: regressed. Green: fixed. Black: both right. Grey: both wrong.",
+        caption="Diamond: regressed. Filled circle: fixed or both right. Hollow: both wrong.",
     )
 
 
@@ -398,11 +398,18 @@ def draw_scatter(
     """One mark an example, base against fine-tuned: above the line the new answer has more; regressed ones are diamonds."""
     _, ax = style.canvas(3.5 if narrow else 4.4, narrow=narrow, width=style.HALF)
     known = [one for one in comparison.pairs if one.diff(metric) is not None]
-    for status, role in CELLS.items():  # one marker a call: SVG holds it once
+    # the last lie on top; one marker a call, as SVG holds it once
+    for status in ("both wrong", "both right", "fixed", "regressed"):
+        role = CELLS[status]
         mine = [one for one in known if one.status == status]
         x, y = ([getattr(one, f"{side}_values")[metric] for one in mine] for side in ROLES)
-        look = {"marker": "D" if status == "regressed" else "o", "color": COLOURS[role], "s": 14}
-        sns.scatterplot(x=x, y=y, linewidth=0, clip_on=False, ax=ax, **look)
+        look = {
+            "marker": "D" if status == "regressed" else "o",
+            "edgecolor": COLOURS[role],
+            "s": 14,
+        }
+        face = COLOURS["paper" if status == "both wrong" else role]
+        sns.scatterplot(x=x, y=y, color=face, linewidth=0.8, clip_on=False, ax=ax, **look)
     ax.plot([0, 1], [0, 1], color=COLOURS["axis"], lw=0.9, zorder=0)
     ax.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal")
     ax.set_xlabel(f"base, {label(metric)}")

@@ -107,7 +107,8 @@ def test_health_reads_no_outcome_and_adds_no_look(
         make_log(exposures, nothing), locked(), now=later, ledger=ledger, effect=False
     )
     assert (reading.valid, reading.is_read, reading.findings) == (True, False, None)
-    assert "a look is due and not read yet" in words.headline(reading)
+    assert words.headline(reading).startswith("A look is due and not read yet. Missing: ")
+    assert words.by_hand(reading, 2.0).text == "Withheld with the effect."
     users = reading.users()
     several = fetched(users.group_by("variant").aggregate(n=users.count()))
     assert several.set_index("variant")["n"].to_dict() == {"control": 150, "treatment": 150}

@@ -121,9 +121,9 @@ BROKEN = {
     "answer only": (chat(("assistant", "y")), "nothing stands before the expected answer"),
     "id a list": (json.dumps(row(id=[1])), "id: Expected int | str | null, got array"),
     "id true": (json.dumps(row(id=True)), "id: Expected int | str | null, got bool"),
-    "id empty": (json.dumps(row(id="")), "id: Expected str"),
+    "id empty": (json.dumps(row(id="")), "id: Expected a text, not blank"),
     "id an empty list": (json.dumps(row(id=[])), "id: Expected int | str | null, got array"),
-    "id blank": (json.dumps(row(id=" ")), "id: Expected str"),
+    "id blank": (json.dumps(row(id=" ")), "id: Expected a text, not blank"),
     "not UTF-8": (
         b'{"messages": "\xe4"}',
         "not JSON ('utf-8' codec can't decode byte 0xe4 in position 14",

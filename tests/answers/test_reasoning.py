@@ -214,6 +214,7 @@ def test_a_request_file_says_it_for_both_models_or_for_one(tmp_path):
         ("base: {temprature: 1}", "request.yaml: base:\n.*did you mean temperature"),
         ("fine_tuned: 3", "need the names of settings"),
         ("[1]", "need the names of settings"),
+        ("", "it is empty.; need the names of settings"),
         ("temperature: cold", "need float"),
         ("extra_body: [1]", "need dict"),
         ("alpha: 0.1", "alpha: no such setting"),

@@ -93,6 +93,7 @@ def test_nothing_is_drawn_for_raters_nobody_named(open_round, study):
     assert not study.path("ratings").exists()
     rating = StudyRound(round=None, bound_to=BOUND, not_drawn="nobody named")
     assert human.state_said(rating, "2 answers are missing.") == rounds.NOT_DRAWN["nobody named"]
+    assert human.prospects(rating).text == "Without a round there are no pairs to speak of."
     with pytest.raises(DesignError, match="Name the raters in study"):
         rating.lock()
 

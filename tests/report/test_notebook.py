@@ -46,6 +46,7 @@ def test_values_that_fit_pass():
         ("live", 1, "need bool"),
         ("study", False, r"got False \(bool\); need str"),  # YAML's `study: no`
         ("alpha", "2026-11-24", "need float"),
+        ("limit_token", "100", "no such setting"),
         ("api_key", "x", "looks like a secret"),
         ("OPENAI_API_KEY", "x", "looks like a secret"),
         ("access_token", "x", "looks like a secret"),

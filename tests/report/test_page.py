@@ -150,6 +150,13 @@ def test_one_chapter_is_told_as_one():
     assert page._facts(made, None, {})["Duration"] == "12 s, 1 chapter"
 
 
+def test_what_a_journal_says_of_itself_is_told_in_words():
+    header = {"model": "a", "about": {"slots": 1, "prompt_cache": False, "seen": {}}}
+    made = manifest.Manifest(failed={}, seconds=1.0, chapters={}, journals={"base_journal": header})
+    told = page._facts(made, None, {})["Answers, base"]
+    assert told == "model: a; about: slots: 1; prompt cache: False"
+
+
 def test_a_journal_of_old_that_says_none_denies_no_row_its_own_system_prompt(project):
     study, told = Study.open("tiny", root=project()), {"system_prompt_use": "none", "server": "s"}
     old = Header(model="a", endpoint="e", parameters={}, about=told)

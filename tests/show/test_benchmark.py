@@ -131,7 +131,7 @@ def test_costs_open_and_are_shown():
         "answers": 3,
         "prompt_tokens": 30,
         "completion_tokens": None,
-        "latency_median_ms": 5.0,
+        "latency_median_ms": 3292.76,
         "latency_p95_ms": None,
         "money": None,
         "currency": None,
@@ -141,7 +141,8 @@ def test_costs_open_and_are_shown():
     assert frame["model"].tolist() == ["base", "fine-tuned"]
     assert frame["completion_tokens"].isna().all()
     assert isinstance(frame["prompt_tokens"].dtype, pd.Int64Dtype)
-    assert "fine-tuned" in show.costs(costs).text
+    assert "fine-tuned" in (told := show.costs(costs).text)
+    assert "3,293 " in told
 
 
 def test_noise_opens_by_model_and_kind_of_change():

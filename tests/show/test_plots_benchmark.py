@@ -27,6 +27,16 @@ def plot_of(name):
     return getattr(room, f"draw_{name}")
 
 
+def test_regressed_examples_lie_on_top_and_both_wrong_ones_are_hollow(comparison_in):
+    with style.style():
+        marks = regressions.draw_scatter(comparison_in("better")).collections
+    wrong, *_, regressed = marks
+    assert len(regressed.get_paths()[0].vertices) < len(wrong.get_paths()[0].vertices)
+    assert wrong.get_facecolor().tolist() != wrong.get_edgecolor().tolist()
+    assert regressed.get_facecolor().tolist() == regressed.get_edgecolor().tolist()
+    pyplot.close("all")
+
+
 @pytest.mark.parametrize("narrow", [False, True])
 @pytest.mark.parametrize("name", OF_A_COMPARISON)
 def test_every_figure_is_drawn_in_every_state(state, name, narrow):
