@@ -261,6 +261,7 @@ class OnRecord(Reported, frozen=True, kw_only=True):
         keys: Their short names.
         source: What a retired result came from.
         reason: Why it is retired, or why the change is all right.
+        what: The change in words, all that a file of an earlier version has of it.
     """
 
     keys: tuple[str, ...] = ()
@@ -268,6 +269,7 @@ class OnRecord(Reported, frozen=True, kw_only=True):
     reason: str | UnsetType = UNSET
     against: tuple[Against, ...] | UnsetType = UNSET
     change: Change | UnsetType = UNSET
+    what: str | UnsetType = UNSET
 
 
 _NUMBERS: Mapping[str, type[Reported]] = {

@@ -90,8 +90,9 @@ def _plan_differs(row: OtherPlan) -> str:
 
 
 def _changed(row: OnRecord) -> str:
-    # A file of an earlier version has the change in words alone.
-    told = changed(row.change) if row.change else str(row.reported["what"])
+    told = changed(row.change) if row.change else row.what
+    if not told:
+        raise LookupError("a change that is not told")
     return f"{told}; confirmed: {row.reason}" if row.reason else told
 
 

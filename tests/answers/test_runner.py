@@ -292,7 +292,7 @@ def test_a_wrong_argument_is_told_with_the_functions_name(called):
 
 
 def test_a_system_prompt_that_is_no_text_is_refused(test_file):
-    with pytest.raises(DesignError, match=r"system_prompt None, .*need a text"):
+    with pytest.raises(DesignError, match=r"system_prompt None: need a text"):
         run_automated_eval("m", test_file(1), None)  # pyright: ignore[reportArgumentType]
 
 
