@@ -70,8 +70,9 @@ def title(found: Checkup) -> str:
     least = [(part, size) for part, size in found.detectable.items() if size]
     if sees := [f"{points(size, sign=False)} points at {part:.0%}" for part, size in least]:
         told.append(f"it finds {listed(sees)} disagreement, 4 times in 5")
-    train = f"searched for leaks from {Path(found.train).name}" if found.train else ""
-    told.append(train or "no training file was searched for leaks")
+    seen = "leaks" if any("leak" in kind for kind in found.counts()) else "no leak"
+    searched = f"{seen} from {Path(found.train or '').name} found"
+    told.append(searched if found.train else "no training file was searched for leaks")
     return "; ".join(told)
 
 

@@ -356,8 +356,8 @@ def test_training_is_spoken_of_only_as_searched():
         )
 
     assert told(None) == "50 rows; found: nothing; no training file was searched for leaks"
-    assert told("t") == "50 rows; found: nothing; searched for leaks from t"
-    assert told("t", "leak (exact)") == "50 rows; found: leak (exact) 1; searched for leaks from t"
+    assert told("t") == "50 rows; found: nothing; no leak from t found"
+    assert told("t", "leak (exact)") == "50 rows; found: leak (exact) 1; leaks from t found"
 
 
 def scored(values):
