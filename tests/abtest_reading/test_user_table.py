@@ -15,7 +15,7 @@ from evalkit.abtest.reading import read_ab_test
 from evalkit.abtest.source import open_log
 from evalkit.errors import DataError, DesignError
 from evalkit.evidence import as_json
-from evalkit.show import effect, style
+from evalkit.show import effect
 from evalkit.show.abtest import notes as told_of
 from evalkit.show.abtest import written as noted
 from evalkit.study import Study
@@ -96,9 +96,8 @@ def test_days_and_weeks_are_not_shown_and_that_is_said(locked, tmp_path):
     assert "not in whole weeks" not in told
     assert "1970" not in told
     said = "The log is a table without times, so nothing is shown by day"
-    assert said in effect.days(found)._repr_html_()
-    with style.style():
-        assert said in effect.draw_over_time(found).get_title("left")
+    for shown in (effect.days(found), effect.over_time(found)):
+        assert said in shown._repr_html_()
 
 
 @pytest.mark.parametrize(
