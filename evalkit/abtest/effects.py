@@ -226,9 +226,8 @@ def _joined(parts: Sequence[UserTest], shown_as: Scale, alpha: float) -> Effect:
     z, p = whole.z_score, whole.p_value
     if p is None or whole.estimate is None:
         z = None
-    elif (
-        p >= _SMALLEST
-    ):  # what p says, skewness and exact tests included, so that a look's limit reads them as well
+    elif p >= _SMALLEST:
+        # what p says, skewness and exact tests included, so that a look's limit reads them as well
         z = math.copysign(z_of_p(p), whole.estimate)
     same = ("estimate", "n", "ci_low", "ci_high", "method", "notes", "se", "no_verdict")
     return Effect(

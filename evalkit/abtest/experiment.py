@@ -111,7 +111,7 @@ class Experiment:
 
     def settle(self, plan: ABPlan) -> tuple[ABPlan, str]:
         """The plan in force, and what happened: a named plan is locked when the study says `lock_plan`, a draft never."""
-        locked = read_lock(self.path) if self.path.exists() else None
+        locked = self._locked()
         if plan.experiment_name == UNNAMED or not (locked or self.study.settings.lock_plan):
             if locked:
                 stays = f"the plan locked on {locked.locked_at[:10]} stays as it is"
@@ -173,8 +173,10 @@ class Experiment:
             DataError: It is not the plan that the study's ledger knows.
         """
         ledger.check(self.study.folder, PLAN_FILE)
-        is_there = self.path.exists()
-        return read_lock(self.path) if is_there else NoReading(missing=(Missing(kind="no_plan"),))
+        return self._locked() or NoReading(missing=(Missing(kind="no_plan"),))
+
+    def _locked(self) -> LockedPlan | None:
+        return read_lock(self.path) if self.path.exists() else None
 
     def reading(
         self, plan: LockedPlan | NoReading | None = None, *, now: float | None = None
@@ -208,7 +210,7 @@ class Experiment:
 
         It reads control users alone, so it shows no effect and is no look.
         """
-        plan = read_lock(self.path) if self.path.exists() else None
+        plan = self._locked()
         opened = _opened(self.study, plan) if plan else None
         if plan is None or not isinstance(opened, Log):
             return None

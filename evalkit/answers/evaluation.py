@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import inspect
 import json
 import platform
-import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import version
@@ -21,14 +17,12 @@ import msgspec
 from evalkit import wording
 from evalkit.answers import dataset, scoring
 from evalkit.answers import journal as journals
-from evalkit.answers.functions import identity
+from evalkit.answers.functions import CallableModel, ModelFunction, identity
 from evalkit.answers.scoring import Checker
-from evalkit.conversation import thoughts_and_answer
 from evalkit.errors import DataError, DesignError
 from evalkit.files import JsonObject, as_record, no_number, read_yaml
-from evalkit.records import Answer
 from evalkit.study import TYPES, Settings, checked, named
-from evalkit.wording import cleaned, count, flattened, listed, plural
+from evalkit.wording import count, flattened, listed, plural
 
 if TYPE_CHECKING:
     from evalkit.answers.endpoint import Endpoint
@@ -36,7 +30,6 @@ if TYPE_CHECKING:
 
 PriceList = Mapping[str, "Prices | JsonObject"]
 Names = str | Iterable[str]
-ModelFunction = Callable[[list[JsonObject]], str | Awaitable[str | None] | None]
 
 SCORERS = ("similarity",)
 _LEAST = {  # whole numbers, and numbers
@@ -208,71 +201,6 @@ class Evaluation:
         same = ("base_url", "timeout_s", "attempts", "concurrency", "patience_s", "max_reply_mb")
         options = {name: getattr(self, name) for name in same}
         return Endpoint(self.model, parameters=self.parameters, **options)
-
-
-class CallableModel:
-    """Asks a function of the messages, sync (in a thread) or async; an exception becomes an `error` answer."""
-
-    def __init__(
-        self, function: ModelFunction, *, n_threads: int = 16, strip_think: bool | None = None
-    ) -> None:
-        """Wraps `function(messages) -> str`; a sync one runs in at most `n_threads` threads."""
-        self._function, self._strip_think = function, strip_think
-        self._secrets = wording.known_secrets()
-        self._executor = ThreadPoolExecutor(n_threads, thread_name_prefix="evalkit-model")
-        called = getattr(function, "__call__", function)  # noqa: B004 - an object with an async __call__ is async too
-        self._is_async = any(map(inspect.iscoroutinefunction, (function, called)))
-
-    async def ask(
-        self,
-        messages: Sequence[Mapping[str, object]],
-        *,
-        request: Mapping[str, object] | None = None,
-        first: bool = False,
-    ) -> Answer:
-        """Asks once; the function does its own retries, and a first failure stops nothing.
-
-        Raises:
-            DesignError: The row holds tools or the like, of which a function would not hear.
-        """
-        del first
-        if request:
-            raise DesignError(
-                f"rows of the test set hold {', '.join(request)}, and a function is given the messages only; "
-                "ask an endpoint, or take them out of the rows"
-            )
-        plain, started, text, error = [*map(dict, messages)], time.perf_counter(), None, ""
-        try:
-            text = await self._called(plain)
-        except Exception as why:
-            error = f"{type(why).__name__}: {why}"
-        if text is not None and not isinstance(text, str | list):
-            error = f"the model function returned {type(text).__name__}; it must return text"
-        latency_ms = (time.perf_counter() - started) * 1000
-        if error:
-            error = wording.told_by(error, self._secrets)
-            return Answer(text="", outcome="error", error=error, latency_ms=latency_ms)
-        clean, sanitized = cleaned(wording.without_secrets(flattened(text), self._secrets))
-        thinking, clean = ("", clean) if self._strip_think is False else thoughts_and_answer(clean)
-        return Answer(
-            text=clean,
-            outcome="ok" if clean.strip() else "empty",
-            latency_ms=latency_ms,
-            sanitized=sanitized,
-            thinking=thinking,
-        )
-
-    async def aclose(self) -> None:
-        """Lets the threads go, without waiting for a call that hangs."""
-        self._executor.shutdown(wait=False, cancel_futures=True)
-
-    async def _called(self, messages: list[JsonObject]) -> object:
-        if self._is_async:
-            found = self._function(messages)
-        else:
-            loop = asyncio.get_running_loop()
-            found = await loop.run_in_executor(self._executor, self._function, messages)
-        return await found if inspect.isawaitable(found) else found
 
 
 CALLS_TO = "/v1/chat/completions"  # what a batch says of where its calls go

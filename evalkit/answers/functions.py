@@ -7,18 +7,94 @@ with. What has neither - a partial, an object, a method of one, a lambda, a func
 
 from __future__ import annotations
 
+import asyncio
 import collections
 import dis
 import functools
 import hashlib
+import inspect
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from operator import attrgetter
 from pathlib import Path
+from time import perf_counter
 from types import BuiltinFunctionType, FunctionType, ModuleType
 
+from evalkit.conversation import thoughts_and_answer
 from evalkit.errors import DesignError
+from evalkit.files import JsonObject
+from evalkit.records import Answer
+from evalkit.wording import cleaned, flattened, known_secrets, told_by, without_secrets
+
+ModelFunction = Callable[[list[JsonObject]], str | Awaitable[str | None] | None]
+
+
+class CallableModel:
+    """Asks a function of the messages, sync (in a thread) or async; an exception becomes an `error` answer."""
+
+    def __init__(
+        self, function: ModelFunction, *, n_threads: int = 16, strip_think: bool | None = None
+    ) -> None:
+        """Wraps `function(messages) -> str`; a sync one runs in at most `n_threads` threads."""
+        self._function, self._strip_think = function, strip_think
+        self._secrets = known_secrets()
+        self._executor = ThreadPoolExecutor(n_threads, thread_name_prefix="evalkit-model")
+        called = getattr(function, "__call__", function)  # noqa: B004 - an object with an async __call__ is async too
+        self._is_async = any(map(inspect.iscoroutinefunction, (function, called)))
+
+    async def ask(
+        self,
+        messages: Sequence[Mapping[str, object]],
+        *,
+        request: Mapping[str, object] | None = None,
+        first: bool = False,
+    ) -> Answer:
+        """Asks once; the function does its own retries, and a first failure stops nothing.
+
+        Raises:
+            DesignError: The row holds tools or the like, of which a function would not hear.
+        """
+        del first
+        if request:
+            raise DesignError(
+                f"rows of the test set hold {', '.join(request)}, and a function is given the messages only; "
+                "ask an endpoint, or take them out of the rows"
+            )
+        plain, started, text, error = [*map(dict, messages)], perf_counter(), None, ""
+        try:
+            text = await self._called(plain)
+        except Exception as why:
+            error = f"{type(why).__name__}: {why}"
+        if text is not None and not isinstance(text, str | list):
+            error = f"the model function returned {type(text).__name__}; it must return text"
+        latency_ms = (perf_counter() - started) * 1000
+        if error:
+            error = told_by(error, self._secrets)
+            return Answer(text="", outcome="error", error=error, latency_ms=latency_ms)
+        clean, sanitized = cleaned(without_secrets(flattened(text), self._secrets))
+        thinking, clean = ("", clean) if self._strip_think is False else thoughts_and_answer(clean)
+        return Answer(
+            text=clean,
+            outcome="ok" if clean.strip() else "empty",
+            latency_ms=latency_ms,
+            sanitized=sanitized,
+            thinking=thinking,
+        )
+
+    async def aclose(self) -> None:
+        """Lets the threads go, without waiting for a call that hangs."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+    async def _called(self, messages: list[JsonObject]) -> object:
+        if self._is_async:
+            found = self._function(messages)
+        else:
+            loop = asyncio.get_running_loop()
+            found = await loop.run_in_executor(self._executor, self._function, messages)
+        return await found if inspect.isawaitable(found) else found
+
 
 # kept by the function, not given to it
 _TALLIES = (collections.Counter, collections.defaultdict, collections.deque)

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, NoReturn, ParamSpec, TypeVar
 
 from evalkit.answers import dataset, scoring
 from evalkit.answers import journal as journals
-from evalkit.answers.evaluation import SCORERS, CallableModel, Estimate, Evaluation, Names, duration
+from evalkit.answers.evaluation import SCORERS, Estimate, Evaluation, Names, duration
+from evalkit.answers.functions import CallableModel
 from evalkit.answers.scoring import Checker
 from evalkit.conversation import holds_thoughts
 from evalkit.errors import DataError, ModelError
